@@ -1,0 +1,1 @@
+//! Peers and routes behind one handle / poll / next_deadline.
