@@ -1,1 +1,79 @@
-//! To come.
+//! Routes, pure: what we originate, what peers told us, the decision, what a peer may be told, packing into UPDATEs.
+//!
+//! The boundary with [`crate::session`] and [`crate::speaker`]: an established peer has one [`AdjOut`] and one [`AdjIn`].
+//! The speaker hands every peer the same [`RouteSet`] by `Arc`; the peer's `AdjOut` keeps what it has already sent and produces
+//! the UPDATEs for the difference on demand, message by message, when its socket can take them. Nothing queues.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::types::Prefix;
+use crate::wire::LargeCommunity;
+
+/// What we say about a prefix of our own. Equal originations share one `Arc`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origination {
+    /// A next hop other than the session's own address.
+    pub next_hop: Option<IpAddr>,
+    /// MULTI_EXIT_DISC; none by default, so that the same prefix from several hosts is equal (ECMP, anycast).
+    pub med: Option<u32>,
+    /// LOCAL_PREF towards internal peers; 100 by default.
+    pub local_pref: Option<u32>,
+    /// Standard communities.
+    pub communities: Vec<u32>,
+    /// Extended communities.
+    pub extended_communities: Vec<u64>,
+    /// Large communities.
+    pub large_communities: Vec<LargeCommunity>,
+}
+
+/// The whole set of routes we want to announce. Cheap to share, never changed in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteSet {
+    /// Sorted by prefix, each prefix once.
+    routes: Vec<(Prefix, Arc<Origination>)>,
+}
+
+impl RouteSet {
+    /// The routes, sorted by prefix.
+    pub fn routes(&self) -> &[(Prefix, Arc<Origination>)] {
+        &self.routes
+    }
+}
+
+impl FromIterator<(Prefix, Arc<Origination>)> for RouteSet {
+    /// Masks and sorts; of a prefix given twice the last one stands.
+    fn from_iter<I: IntoIterator<Item = (Prefix, Arc<Origination>)>>(iter: I) -> Self {
+        let mut routes: Vec<_> = iter.into_iter().map(|(p, o)| (p.trunc(), o)).collect();
+        routes.sort_by_key(|(prefix, _)| *prefix);
+        // Keep the last of equal prefixes: `dedup_by` drops its first argument, so swap before dropping.
+        routes.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                std::mem::swap(next, kept);
+            }
+            same
+        });
+        Self { routes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_set_is_sorted_and_the_last_of_equals_stands() {
+        let first = Arc::new(Origination::default());
+        let second = Arc::new(Origination { med: Some(1), ..Origination::default() });
+        let set: RouteSet = [
+            ("192.0.2.2/32".parse().unwrap(), Arc::clone(&first)),
+            ("192.0.2.1/32".parse().unwrap(), Arc::clone(&first)),
+            ("192.0.2.2/32".parse().unwrap(), Arc::clone(&second)),
+        ]
+        .into_iter()
+        .collect();
+        let expected = [("192.0.2.1/32".parse().unwrap(), first), ("192.0.2.2/32".parse().unwrap(), second)];
+        assert_eq!(set.routes(), expected);
+    }
+}
