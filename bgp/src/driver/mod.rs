@@ -1,1 +1,5 @@
-//! To come.
+//! The edge of the speaker: sockets, clock and thread.
+
+mod config;
+
+pub use config::Config;

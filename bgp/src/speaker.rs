@@ -1,1 +1,0 @@
-//! Peers and routes behind one handle / poll / next_deadline.

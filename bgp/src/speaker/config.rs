@@ -1,0 +1,258 @@
+//! What the speaker and its peers are told to do. Plain values, checked by whoever makes them; the names follow the keys of the
+//! configuration file.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::types::{Asn, Families};
+
+/// The port of BGP (RFC 4271 §4).
+pub const BGP_PORT: u16 = 179;
+
+/// What holds for the speaker as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpeakerConfig {
+    /// Our AS number.
+    pub asn: Asn,
+    /// Our BGP Identifier; not 0.0.0.0 (RFC 6286 §2.1).
+    pub router_id: Ipv4Addr,
+    /// Accept a negotiated hold time of 0, that is: no keepalives, and a dead peer is never noticed (RFC 4271 §4.2).
+    pub allow_hold_time_zero: bool,
+    /// External peers without a prefix list get and give nothing (RFC 8212).
+    pub ebgp_requires_policy: bool,
+    /// Offer graceful restart (RFC 4724); `None`: neither offer it nor help a restarting peer.
+    pub graceful_restart: Option<GracefulRestart>,
+    /// The longest list of equally good next hops `learned` routes are given.
+    pub max_paths: usize,
+}
+
+impl SpeakerConfig {
+    /// The defaults of the configuration file, for this AS and identifier.
+    pub fn new(asn: Asn, router_id: Ipv4Addr) -> Self {
+        Self {
+            asn,
+            router_id,
+            allow_hold_time_zero: false,
+            ebgp_requires_policy: false,
+            graceful_restart: Some(GracefulRestart::default()),
+            max_paths: 16,
+        }
+    }
+}
+
+/// Our side of graceful restart (RFC 4724 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GracefulRestart {
+    /// How long peers are asked to keep our routes while we are away; at most 4095 s, sent in whole seconds.
+    pub restart_time: Duration,
+    /// We have restarted and our forwarding state was preserved: the first OPEN to each peer carries the R bit.
+    pub restarted: bool,
+}
+
+impl Default for GracefulRestart {
+    fn default() -> Self {
+        Self { restart_time: Duration::from_mins(2), restarted: false }
+    }
+}
+
+/// Who a peer is: the key it is configured, shown and logged by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PeerAddress {
+    /// A neighbour with an address of its own.
+    Numbered(IpAddr),
+    /// A neighbour known by its link-local address on one of our interfaces.
+    LinkLocal(Ipv6Addr, String),
+    /// Whoever router advertisements show to be at the other end of this interface ("unnumbered").
+    Interface(String),
+}
+
+impl PeerAddress {
+    /// The interface the peer is bound to by its address, if it is.
+    pub fn interface(&self) -> Option<&str> {
+        match self {
+            Self::Numbered(_) => None,
+            Self::LinkLocal(_, interface) | Self::Interface(interface) => Some(interface),
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Numbered(address) => write!(f, "{address}"),
+            Self::LinkLocal(address, interface) => write!(f, "{address}%{interface}"),
+            Self::Interface(interface) => f.write_str(interface),
+        }
+    }
+}
+
+/// Which AS number a peer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RemoteAs {
+    /// This one.
+    Number(Asn),
+    /// Ours.
+    Internal,
+    /// Any but ours.
+    External,
+    /// Any; the OPEN decides whether the peer is internal or external.
+    Auto,
+}
+
+impl fmt::Display for RemoteAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(asn) => write!(f, "{asn}"),
+            Self::Internal => f.write_str("internal"),
+            Self::External => f.write_str("external"),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+/// A password. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The longest key TCP-MD5 takes on Linux, in octets (`TCP_MD5SIG_MAXKEYLEN`).
+    pub const MAX_LEN: usize = 80;
+
+    /// Wraps a password.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The password itself, for the socket option only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Whether routes whose AS_PATH holds our own AS are accepted (RFC 4271 §9.1.2: they are loops).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AllowAsIn {
+    /// No.
+    #[default]
+    No,
+    /// If our AS is the originator only: the case of several hosts of one AS behind the same fabric.
+    Origin,
+    /// If it occurs at most this often.
+    Count(u8),
+}
+
+/// How an IPv6 next hop on a link-local session is written (RFC 2545 §3 leaves the case without a global address open).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NextHopFormat {
+    /// 16 octets if the peer announced capability 77, else like `Double`.
+    #[default]
+    Auto,
+    /// 16 octets: the link-local address.
+    Single,
+    /// 32 octets: the link-local address twice, what FRR sends.
+    Double,
+    /// 32 octets: `::` and the link-local address.
+    Native,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Who it is.
+    pub address: PeerAddress,
+    /// A word for the operator.
+    pub description: Option<String>,
+    /// Which AS number it may have.
+    pub remote_as: RemoteAs,
+    /// TCP-MD5 password (RFC 2385).
+    pub password: Option<Secret>,
+    /// Families to offer; those the peer offers too are exchanged.
+    pub families: Families,
+    /// Whether routes with our own AS in their path are accepted.
+    pub allowas_in: AllowAsIn,
+    /// Proposed hold time; 0 or at least 3 s (RFC 4271 §4.2).
+    pub hold_time: Duration,
+    /// The longest time between KEEPALIVEs; a third of the negotiated hold time if that is less or this is `None`.
+    pub keepalive: Option<Duration>,
+    /// Time between attempts to connect (RFC 4271 §8.2.2 ConnectRetryTime).
+    pub connect_retry: Duration,
+    /// GTSM (RFC 5082): the peer is at most this many hops away; packets from farther are dropped by the kernel.
+    pub ttl_security: Option<u8>,
+    /// For an external peer that is more than one hop away: the TTL to send with. 1 by default, 64 or more to any internal peer.
+    pub multihop: Option<u8>,
+    /// Announce ourselves as next hop for every route, whatever the route says.
+    pub next_hop_self: bool,
+    /// How IPv6 next hops are written on a link-local session.
+    pub next_hop_format: NextHopFormat,
+    /// Cease with subcode 1 when the peer announces more than this in one family.
+    pub max_prefixes: Option<u32>,
+    /// Wait for the peer to dial.
+    pub passive: bool,
+    /// The address to dial from, and the only one a connection of this peer is accepted on.
+    pub local_address: Option<IpAddr>,
+    /// The device a numbered peer's socket is bound to; interface peers are bound to theirs in any case.
+    pub bind_interface: Option<String>,
+    /// The port to dial.
+    pub port: u16,
+    /// Announce our routes with the GRACEFUL_SHUTDOWN community and LOCAL_PREF 0 (RFC 8326).
+    pub graceful_shutdown: bool,
+    /// Keep the peer configured but down; the text goes into the NOTIFICATION (RFC 9003).
+    pub shutdown: Option<String>,
+}
+
+impl PeerConfig {
+    /// The defaults of the configuration file.
+    pub fn new(address: PeerAddress, remote_as: RemoteAs) -> Self {
+        Self {
+            address,
+            description: None,
+            remote_as,
+            password: None,
+            families: Families::ALL,
+            allowas_in: AllowAsIn::No,
+            hold_time: Duration::from_secs(90),
+            keepalive: None,
+            connect_retry: Duration::from_secs(10),
+            ttl_security: None,
+            multihop: None,
+            next_hop_self: true,
+            next_hop_format: NextHopFormat::Auto,
+            max_prefixes: None,
+            passive: false,
+            local_address: None,
+            bind_interface: None,
+            port: BGP_PORT,
+            graceful_shutdown: false,
+            shutdown: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let config = PeerConfig {
+            password: Some(Secret::new("foobar")),
+            ..PeerConfig::new(PeerAddress::Interface("eth0".into()), RemoteAs::Internal)
+        };
+        assert!(!format!("{config:?}").contains("foobar"));
+    }
+
+    #[test]
+    fn a_peer_is_shown_as_it_is_configured() {
+        let shown = |a: PeerAddress| a.to_string();
+        assert_eq!(shown(PeerAddress::Numbered("10.0.0.1".parse().unwrap())), "10.0.0.1");
+        assert_eq!(shown(PeerAddress::LinkLocal("fe80::1".parse().unwrap(), "eth0".into())), "fe80::1%eth0");
+        assert_eq!(shown(PeerAddress::Interface("eth0".into())), "eth0");
+    }
+}
