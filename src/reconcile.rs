@@ -1,1 +1,373 @@
-//! To come.
+//! When to recompute, observe, retry and audit; no IO.
+//!
+//! ```text
+//!            Northbound, facts, configuration changed            kernel or OVS changed      timer: retry, audit
+//!                             │                                          │                        │
+//!                             ▼                                          ▼                        ▼
+//!   idle ──▶ Compute ──▶ (Observe) ──▶ Announce(keep) ──▶ Apply(wire) ──▶ Announce(all that stands) ──▶ Apply(unwire) ──▶ idle
+//! ```
+//!
+//! [`Reconciler::next`] says the next [`Step`]; the edge does it and answers with [`Reconciler::computed`], [`observed`] or
+//! [`applied`]. One pass runs at a time; what arrives meanwhile is one more pass afterwards, however much it was.
+//!
+//! Until the Northbound database has been read completely nothing of OVN is concluded from what is missing: only the host's own
+//! prefixes are announced, and nothing is removed. Afterwards a database that is away changes nothing.
+//!
+//! [`observed`]: Reconciler::observed
+//! [`applied`]: Reconciler::applied
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use crate::desired::Desired;
+use crate::desired::wiring::{Key, Spec};
+use crate::diff::{Diff, Op, diff};
+use crate::plan::{Finish, Plan, Routes};
+
+/// The first wait after a failure; doubled each time.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest wait between retries.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Changes of the kernel by somebody else come in bursts (a flushed table, a link flap); look once when it is over, but well
+/// before anybody notices.
+const SETTLE: Duration = Duration::from_millis(15);
+
+/// What the edge has to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Compute the desired state from the current rows and facts, then call [`Reconciler::computed`].
+    Compute,
+    /// Read what is in the kernel and on the bridges, then call [`Reconciler::observed`].
+    Observe,
+    /// Hand these prefixes to the speaker (the whole set).
+    Announce {
+        /// The prefixes.
+        prefixes: Arc<BTreeSet<IpNet>>,
+        /// Whether this is all we have to say, so that End-of-RIB may follow (RFC 4724 §3): after a restart a peer keeps our
+        /// old routes until then.
+        complete: bool,
+    },
+    /// Do these operations in order, then call [`Reconciler::applied`] with those that failed.
+    Apply(Vec<Op>),
+}
+
+/// Where a pass stands.
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Computing,
+    Observing,
+    /// The first half is with the edge.
+    Wiring(Box<Plan>, Vec<Op>),
+    /// The second half is about to be announced, then unwired.
+    Announcing(Box<Finish>),
+    Unwiring(Vec<Op>),
+}
+
+/// The state of the reconcile loop.
+#[derive(Debug)]
+pub struct Reconciler {
+    audit_interval: Duration,
+    phase: Phase,
+    /// Steps that were decided and wait to be fetched.
+    queue: Vec<Step>,
+    dirty: bool,
+    /// Whether the rows and facts may be used: the first dumps were complete. Never set back.
+    sighted: bool,
+    /// There is no `[ovn]` section: nothing to wait for.
+    plain: bool,
+    desired: Arc<Desired>,
+    host_routes: BTreeSet<IpNet>,
+    actual: BTreeMap<Key, Spec>,
+    /// `None` until the first observation.
+    observe_at: Option<Instant>,
+    audit_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    retries: u32,
+    announced: Routes,
+    last_told: Option<(Arc<BTreeSet<IpNet>>, bool)>,
+    failed: BTreeMap<Key, String>,
+    held_back: Routes,
+    draining: bool,
+    passes: u64,
+}
+
+impl Reconciler {
+    /// A reconciler that has seen nothing. `ovn` says whether there is an `[ovn]` section at all.
+    pub fn new(ovn: bool, audit_interval: Duration) -> Self {
+        Self {
+            audit_interval,
+            phase: Phase::Idle,
+            queue: Vec::new(),
+            dirty: true,
+            sighted: false,
+            plain: !ovn,
+            desired: Arc::default(),
+            host_routes: BTreeSet::new(),
+            actual: BTreeMap::new(),
+            observe_at: None,
+            audit_at: None,
+            retry_at: None,
+            retries: 0,
+            announced: Routes::new(),
+            last_told: None,
+            failed: BTreeMap::new(),
+            held_back: Routes::new(),
+            draining: false,
+            passes: 0,
+        }
+    }
+
+    /// Rows, facts or options changed. `usable` says whether both databases have been read completely at least once.
+    pub fn inputs_changed(&mut self, now: Instant, usable: bool) {
+        if usable && !self.sighted {
+            self.sighted = true;
+            self.observe_at = Some(now);
+        }
+        self.dirty = true;
+    }
+
+    /// The host's own prefixes changed.
+    pub fn set_host_routes(&mut self, prefixes: BTreeSet<IpNet>) {
+        if self.host_routes != prefixes {
+            self.host_routes = prefixes;
+            self.dirty = true;
+        }
+    }
+
+    /// Something we do not know in detail changed in the kernel or in OVS: look, soon.
+    pub fn world_changed(&mut self, now: Instant) {
+        if self.sighted {
+            // Armed once: a stream of changes must not put the observation off for ever.
+            self.observe_at.get_or_insert(now + SETTLE);
+        }
+    }
+
+    /// Withdraws everything (`true`), or takes it back. The wiring stays: traffic under way is still delivered.
+    pub fn drain(&mut self, drain: bool) {
+        self.draining = drain;
+        self.dirty = true;
+    }
+
+    /// When [`Reconciler::next`] has to be called again if nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !matches!(self.phase, Phase::Idle) {
+            return None;
+        }
+        [self.observe_at, self.audit_at, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// The next thing to do, if any.
+    pub fn next(&mut self, now: Instant) -> Option<Step> {
+        if let Some(step) = (!self.queue.is_empty()).then(|| self.queue.remove(0)) {
+            return Some(step);
+        }
+        if !matches!(self.phase, Phase::Idle) {
+            return None;
+        }
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let observe = due(self.observe_at) || due(self.audit_at) || due(self.retry_at);
+        if !observe && !self.dirty {
+            return None;
+        }
+        self.dirty = false;
+        self.passes += 1;
+        if observe && self.sighted {
+            self.observe_at = None;
+            self.retry_at = None;
+            self.audit_at = Some(now + self.audit_interval);
+            self.phase = Phase::Observing;
+            return Some(Step::Observe);
+        }
+        self.compute(now);
+        self.next(now)
+    }
+
+    /// What the edge found. An error leaves everything as it is and is retried.
+    pub fn observed(&mut self, now: Instant, found: Result<BTreeMap<Key, Spec>, String>) {
+        match found {
+            Ok(actual) => {
+                self.actual = actual;
+                self.compute(now);
+            }
+            Err(reason) => {
+                tracing::warn!(
+                    reason,
+                    "cannot read the kernel's or the bridges' state; nothing is changed until it can be read"
+                );
+                self.phase = Phase::Idle;
+                self.retry(now);
+            }
+        }
+    }
+
+    fn compute(&mut self, now: Instant) {
+        if self.sighted {
+            self.phase = Phase::Computing;
+            self.queue.push(Step::Compute);
+        } else {
+            // Blind: the host's own prefixes are all we can speak for, and nothing is removed.
+            self.pass(now);
+        }
+    }
+
+    /// The desired state, freshly computed.
+    pub fn computed(&mut self, now: Instant, desired: Arc<Desired>) {
+        self.desired = desired;
+        self.pass(now);
+    }
+
+    fn pass(&mut self, now: Instant) {
+        let difference = if self.sighted { diff(&self.desired.wiring.objects, &self.actual) } else { Diff::default() };
+        let plan = Plan::new(difference, &self.announced, &self.wanted_routes());
+        if !plan.withdraw.is_empty() {
+            self.announce(plan.keep.keys().copied());
+        }
+        let ops = plan.wire.clone();
+        self.phase = Phase::Wiring(Box::new(plan), ops.clone());
+        if ops.is_empty() {
+            self.applied(now, BTreeMap::new());
+        } else {
+            self.queue.push(Step::Apply(ops));
+        }
+    }
+
+    fn wanted_routes(&self) -> Routes {
+        if self.draining {
+            return Routes::new();
+        }
+        let mut routes = self.desired.routes.clone();
+        routes.extend(self.host_routes.iter().map(|prefix| (*prefix, BTreeSet::new())));
+        routes
+    }
+
+    /// The outcome of a [`Step::Apply`]: the operations that failed, with the reason.
+    pub fn applied(&mut self, now: Instant, failed: BTreeMap<Key, String>) {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Wiring(plan, ops) => {
+                self.remember(&ops, &failed);
+                let finish = plan.finish(&failed.keys().cloned().collect());
+                self.report(failed);
+                self.announce(finish.announce.keys().copied());
+                let ops = finish.unwire.clone();
+                self.phase = Phase::Announcing(Box::new(finish));
+                if ops.is_empty() {
+                    self.finish(now, &BTreeMap::new());
+                } else {
+                    self.take_finish();
+                    self.phase = Phase::Unwiring(ops.clone());
+                    self.queue.push(Step::Apply(ops));
+                }
+            }
+            Phase::Unwiring(ops) => {
+                self.remember(&ops, &failed);
+                self.finish(now, &failed);
+            }
+            other => self.phase = other,
+        }
+    }
+
+    fn take_finish(&mut self) {
+        if let Phase::Announcing(finish) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            self.announced = finish.announce;
+            self.held_back = finish.held_back;
+        }
+    }
+
+    fn finish(&mut self, now: Instant, unwire_failed: &BTreeMap<Key, String>) {
+        self.take_finish();
+        for (key, reason) in unwire_failed {
+            tracing::warn!(object = ?key, reason, "cannot remove an object of ours; retried");
+        }
+        if self.failed.is_empty() && unwire_failed.is_empty() {
+            self.retries = 0;
+        } else {
+            self.retry(now);
+        }
+    }
+
+    fn retry(&mut self, now: Instant) {
+        let wait = RETRY_MIN.saturating_mul(1 << self.retries.min(16)).min(RETRY_MAX);
+        self.retries = self.retries.saturating_add(1);
+        self.retry_at = Some(now + wait);
+    }
+
+    fn remember(&mut self, ops: &[Op], failed: &BTreeMap<Key, String>) {
+        for op in ops.iter().filter(|op| !failed.contains_key(op.key())) {
+            match op {
+                Op::Set(key, spec) => self.actual.insert(key.clone(), spec.clone()),
+                Op::Remove(key) => self.actual.remove(key),
+            };
+        }
+    }
+
+    /// One warning when an object begins to fail or fails otherwise, one line when it no longer does.
+    fn report(&mut self, failed: BTreeMap<Key, String>) {
+        for (key, reason) in &failed {
+            if self.failed.get(key) != Some(reason) {
+                tracing::warn!(object = ?key, reason, "cannot make an object; what needs it is not announced; retried");
+            }
+        }
+        for key in self.failed.keys().filter(|key| !failed.contains_key(*key)) {
+            tracing::info!(object = ?key, "object no longer fails");
+        }
+        self.failed = failed;
+    }
+
+    fn announce(&mut self, prefixes: impl Iterator<Item = IpNet>) {
+        let complete = self.sighted || self.plain;
+        let prefixes: BTreeSet<IpNet> = prefixes.collect();
+        if self.last_told.as_ref().is_some_and(|(told, was)| **told == prefixes && *was == complete) {
+            return;
+        }
+        let prefixes = Arc::new(prefixes);
+        self.last_told = Some((Arc::clone(&prefixes), complete));
+        self.queue.push(Step::Announce { prefixes, complete });
+    }
+
+    /// The desired state of the last pass.
+    pub fn desired(&self) -> &Arc<Desired> {
+        &self.desired
+    }
+
+    /// What is there, as far as we know.
+    pub fn actual(&self) -> &BTreeMap<Key, Spec> {
+        &self.actual
+    }
+
+    /// What the speaker was told, with what each prefix stands on.
+    pub fn announced(&self) -> &Routes {
+        &self.announced
+    }
+
+    /// Objects that could not be made, with the reason.
+    pub fn failed(&self) -> &BTreeMap<Key, String> {
+        &self.failed
+    }
+
+    /// Wanted but not announced, with the failed objects each one lacks.
+    pub fn held_back(&self) -> &Routes {
+        &self.held_back
+    }
+
+    /// Whether the databases have been read completely once.
+    pub fn sighted(&self) -> bool {
+        self.sighted
+    }
+
+    /// Whether everything is withdrawn on request.
+    pub fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// How many passes there were.
+    pub fn passes(&self) -> u64 {
+        self.passes
+    }
+}
+
+#[cfg(test)]
+mod tests;

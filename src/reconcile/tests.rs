@@ -1,0 +1,223 @@
+//! Stories with a virtual clock and a world that fails on demand.
+
+use super::*;
+use crate::desired::wiring::{Object, Wiring};
+
+/// A kernel, a speaker and a rule set in one: does what the reconciler says and keeps a journal.
+struct World {
+    now: Instant,
+    reconciler: Reconciler,
+    objects: BTreeMap<Key, Spec>,
+    told: BTreeSet<IpNet>,
+    complete: bool,
+    wanted: Arc<Desired>,
+    /// Objects that cannot be set.
+    broken: BTreeSet<Key>,
+    blind: bool,
+    journal: Vec<String>,
+}
+
+fn prefix(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn rule(to: &str) -> Key {
+    Key::Rule { to: Some(prefix(to)), v6: false, table: 201 }
+}
+
+fn desired(prefixes: &[&str]) -> Arc<Desired> {
+    let mut wanted = Desired { wiring: Wiring::default(), ..Desired::default() };
+    for to in prefixes {
+        wanted.wiring.objects.insert(rule(to), Object { spec: Spec::Present, owners: BTreeSet::new() });
+        wanted.routes.insert(prefix(to), BTreeSet::from([rule(to)]));
+    }
+    Arc::new(wanted)
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            now: Instant::now(),
+            reconciler: Reconciler::new(true, Duration::from_secs(300)),
+            objects: BTreeMap::new(),
+            told: BTreeSet::new(),
+            complete: false,
+            wanted: desired(&[]),
+            broken: BTreeSet::new(),
+            blind: false,
+            journal: Vec::new(),
+        }
+    }
+
+    /// Does what is due now, checking that nothing is announced before it is wired.
+    fn run(&mut self) {
+        while let Some(step) = self.reconciler.next(self.now) {
+            match step {
+                Step::Compute => self.reconciler.computed(self.now, Arc::clone(&self.wanted)),
+                Step::Observe => {
+                    self.journal.push("observe".into());
+                    let found = if self.blind { Err("no".into()) } else { Ok(self.objects.clone()) };
+                    self.reconciler.observed(self.now, found);
+                }
+                Step::Announce { prefixes, complete } => {
+                    self.journal.push(format!("announce {}", prefixes.len()));
+                    for new in prefixes.difference(&self.told) {
+                        if let Some(needs) = self.wanted.routes.get(new) {
+                            assert!(
+                                needs.iter().all(|n| self.objects.contains_key(n)),
+                                "{new} announced but not wired"
+                            );
+                        }
+                    }
+                    self.told = (*prefixes).clone();
+                    self.complete = complete;
+                }
+                Step::Apply(ops) => {
+                    let mut failed = BTreeMap::new();
+                    for op in ops {
+                        match op {
+                            Op::Set(key, _) if self.broken.contains(&key) => {
+                                failed.insert(key, "broken".to_owned());
+                            }
+                            Op::Set(key, spec) => {
+                                self.journal.push("set".into());
+                                self.objects.insert(key, spec);
+                            }
+                            Op::Remove(key) => {
+                                self.journal.push("remove".into());
+                                assert!(!self.stands_on(&key), "{key:?} removed while announced");
+                                self.objects.remove(&key);
+                            }
+                        }
+                    }
+                    self.reconciler.applied(self.now, failed);
+                }
+            }
+        }
+    }
+
+    fn stands_on(&self, key: &Key) -> bool {
+        matches!(key, Key::Rule { to: Some(to), .. } if self.told.contains(to))
+    }
+
+    fn want(&mut self, prefixes: &[&str]) {
+        self.wanted = desired(prefixes);
+        self.reconciler.inputs_changed(self.now, true);
+        self.run();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.reconciler.next_deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.run();
+        }
+        self.now = end;
+    }
+}
+
+#[test]
+fn wires_then_announces_and_withdraws_then_unwires() {
+    let mut world = World::new();
+    world.want(&["192.0.2.1/32"]);
+    assert_eq!(world.journal, ["observe", "set", "announce 1"]);
+    world.journal.clear();
+    world.want(&[]);
+    assert_eq!(world.journal, ["announce 0", "remove"]);
+}
+
+#[test]
+fn blind_at_start_announces_only_the_host_and_removes_nothing() {
+    let mut world = World::new();
+    world.objects.insert(rule("192.0.2.1/32"), Spec::Present);
+    world.reconciler.set_host_routes(BTreeSet::from([prefix("172.30.1.1/32")]));
+    world.run();
+    assert_eq!(world.journal, ["announce 1"]);
+    assert!(!world.complete, "End-of-RIB has to wait for the database");
+    world.wait(Duration::from_secs(3600));
+    assert!(world.objects.contains_key(&rule("192.0.2.1/32")));
+    world.want(&["192.0.2.1/32"]);
+    assert_eq!(world.journal, ["announce 1", "observe", "announce 2"], "what a former run wired is right and stays");
+    assert!(world.complete);
+}
+
+#[test]
+fn stale_objects_of_a_former_run_are_removed_after_the_first_dump() {
+    let mut world = World::new();
+    world.objects.insert(rule("192.0.2.9/32"), Spec::Present);
+    world.want(&["192.0.2.1/32"]);
+    assert_eq!(world.objects.keys().collect::<Vec<_>>(), [&rule("192.0.2.1/32")]);
+}
+
+#[test]
+fn a_failed_object_holds_back_only_what_needs_it_and_is_retried_with_growing_waits() {
+    let mut world = World::new();
+    world.broken.insert(rule("192.0.2.2/32"));
+    world.want(&["192.0.2.1/32", "192.0.2.2/32"]);
+    assert_eq!(world.told, BTreeSet::from([prefix("192.0.2.1/32")]));
+    assert_eq!(world.reconciler.next_deadline(), Some(world.now + RETRY_MIN));
+    world.wait(Duration::from_secs(120));
+    let retries = world.journal.iter().filter(|j| *j == "observe").count();
+    assert!((8..16).contains(&retries), "{retries} observations in two minutes");
+    world.broken.clear();
+    world.wait(RETRY_MAX);
+    assert_eq!(world.told.len(), 2);
+    assert_eq!(world.reconciler.failed().len(), 0);
+}
+
+#[test]
+fn what_somebody_deletes_is_repaired_soon_and_withdrawn_when_it_cannot_be() {
+    let mut world = World::new();
+    world.want(&["192.0.2.1/32"]);
+    world.objects.clear();
+    world.reconciler.world_changed(world.now);
+    let due = world.reconciler.next_deadline().unwrap() - world.now;
+    assert!(due <= Duration::from_millis(100));
+    world.wait(Duration::from_millis(100));
+    assert!(world.objects.contains_key(&rule("192.0.2.1/32")));
+
+    world.objects.clear();
+    world.broken.insert(rule("192.0.2.1/32"));
+    world.reconciler.world_changed(world.now);
+    world.wait(Duration::from_millis(50));
+    assert_eq!(world.told, BTreeSet::new());
+    assert!(world.reconciler.announced().is_empty());
+}
+
+#[test]
+fn an_unreadable_kernel_changes_nothing() {
+    let mut world = World::new();
+    world.want(&["192.0.2.1/32"]);
+    world.blind = true;
+    world.reconciler.world_changed(world.now);
+    world.wait(Duration::from_secs(60));
+    assert_eq!(world.told.len(), 1);
+    assert_eq!(world.objects.len(), 1);
+    world.blind = false;
+    world.objects.clear();
+    world.wait(RETRY_MAX);
+    assert_eq!(world.objects.len(), 1);
+}
+
+#[test]
+fn the_audit_comes_round() {
+    let mut world = World::new();
+    world.want(&["192.0.2.1/32"]);
+    world.objects.clear();
+    world.wait(Duration::from_secs(301));
+    assert_eq!(world.objects.len(), 1);
+}
+
+#[test]
+fn draining_withdraws_everything_and_keeps_the_wiring() {
+    let mut world = World::new();
+    world.reconciler.set_host_routes(BTreeSet::from([prefix("172.30.1.1/32")]));
+    world.want(&["192.0.2.1/32"]);
+    world.reconciler.drain(true);
+    world.run();
+    assert!(world.told.is_empty());
+    assert_eq!(world.objects.len(), 1);
+    world.reconciler.drain(false);
+    world.run();
+    assert_eq!(world.told.len(), 2);
+}
