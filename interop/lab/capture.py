@@ -1,0 +1,63 @@
+"""tcpdump in a node, tshark on what it wrote."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+from .laboratory import Node
+from .shell import LabError, run, wait_for
+
+
+class Capture:
+    """A packet capture on one interface of a node; a context manager, or `start`/`stop`."""
+
+    def __init__(self, node: Node, interface: str, expression: str = "tcp port 179 or udp port 3784", name: str = "") -> None:
+        self.node = node
+        self.name = name or f"capture-{interface}"
+        self._interface = interface
+        self._expression = expression
+
+    @property
+    def file(self) -> Path:
+        return self.node.share / f"{self.name}.pcap"
+
+    def __enter__(self) -> "Capture":
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self.node.start(
+            self.name,
+            ["tcpdump", "-Z", "root", "-n", "-U", "-s", "0", "-B", "8192", "--immediate-mode", "-i", self._interface,
+             "-w", f"/lab/{self.name}.pcap", self._expression],
+        )  # fmt: skip
+        wait_for("tcpdump to listen", lambda: "listening on" in self.node.log(self.name))
+
+    def stop(self) -> None:
+        self.node.stop(self.name, signal.SIGINT)
+
+    def decode(self, display_filter: str, *fields: str, port: int = 179) -> list[list[str]]:
+        """One list of field values for each packet that matches tshark's `display_filter`."""
+        wanted = [word for field in fields for word in ("-e", field)]
+        out = run(
+            ["tshark", "-n", "-r", str(self.file), "-d", f"tcp.port=={port},bgp", "-Y", display_filter, "-T", "fields",
+             "-E", "separator=\t", "-E", "aggregator=,", *wanted],
+            timeout=300.0,
+        ).stdout  # fmt: skip
+        return [line.split("\t") for line in out.splitlines()]
+
+    def packets(self, display_filter: str = "bgp") -> list[dict]:
+        """tshark's whole decoding of the packets that match."""
+        return json.loads(run(["tshark", "-n", "-r", str(self.file), "-Y", display_filter, "-T", "json"], timeout=300.0).stdout)
+
+    def assert_well_formed(self) -> int:
+        """No BGP message on the wire that tshark calls malformed; returns the number of packets with BGP in them."""
+        bad = self.decode("_ws.malformed && bgp", "frame.number", "frame.time_epoch", "ip.src", "ipv6.src", "_ws.col.Info")
+        if bad:
+            raise LabError(f"tshark calls {len(bad)} packets of {self.file.name} malformed, the first: {bad[0]}")
+        return len(self.decode("bgp", "frame.number"))

@@ -1,0 +1,120 @@
+"""Podman or docker. Only commands and options that both have; what differs stands in a configuration of our own.
+
+Containers carry two labels: the run they belong to, and who started it (process id and its start time). A run that was
+killed leaves containers behind whose owner is gone; the next start removes them. Nothing else on the machine is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from .shell import LabError, run
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+RUNS = Path(__file__).resolve().parent.parent / ".runs"
+LABEL_RUN = "ovn-bgpd.lab.run"
+LABEL_OWNER = "ovn-bgpd.lab.owner"
+
+# PID 1 of every node: reaps whatever is orphaned and leaves at once when told to.
+PID1 = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait; done"
+
+
+def owner_tag(pid: int | None = None) -> str:
+    """`pid-starttime` of a process: unlike the bare id it is not reused."""
+    pid = pid or os.getpid()
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return f"{pid}-gone"
+    return f"{pid}-{stat.rsplit(')', 1)[1].split()[19]}"
+
+
+def owner_alive(tag: str) -> bool:
+    pid = tag.split("-", 1)[0]
+    return pid.isdigit() and owner_tag(int(pid)) == tag
+
+
+class Engine:
+    """The container engine named by CONTAINER_ENGINE, else podman if it is there, else docker."""
+
+    def __init__(self) -> None:
+        self.name = os.environ.get("CONTAINER_ENGINE") or ("podman" if shutil.which("podman") else "docker")
+        if shutil.which(self.name) is None:
+            raise LabError(f"container engine '{self.name}' is not installed (`make deps` installs podman)")
+        if os.geteuid() != 0:
+            raise LabError("the lab creates network namespaces and needs root: run it as root")
+        self._env = dict(os.environ)
+        if self.name == "podman" and "CONTAINERS_CONF" not in os.environ:
+            self._configure_podman()
+
+    def _configure_podman(self) -> None:
+        """A store of our own below interop/.cache, and settings that also work where limits may not be raised and
+        cgroups are of the first version."""
+        home = CACHE / "podman"
+        home.mkdir(parents=True, exist_ok=True)
+        volatile = f"/run/ovn-bgpd-lab-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
+        (home / "containers.conf").write_text(
+            "[containers]\n"
+            'default_ulimits = ["nofile=1024:1024", "nproc=4000:4000"]\n'
+            "[engine]\n"
+            'runtime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nlock_type = "file"\n'
+            f'tmp_dir = "{volatile}/tmp"\n'
+        )
+        (home / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{home}/store"\nrunroot = "{volatile}/run"\n'
+        )
+        self._env["CONTAINERS_CONF"] = str(home / "containers.conf")
+        self._env["CONTAINERS_STORAGE_CONF"] = str(home / "storage.conf")
+
+    def command(self, *words: str, check: bool = True, timeout: float = 120.0) -> str:
+        return run([self.name, *words], check=check, timeout=timeout, env=self._env).stdout.strip()
+
+    def has_image(self, reference: str) -> bool:
+        return bool(self.command("images", "-q", reference))
+
+    def import_image(self, tar: Path, reference: str) -> None:
+        self.command("import", str(tar), reference, timeout=600.0)
+
+    def start(self, name: str, image: str, run_id: str, share: Path) -> int:
+        """Starts an idle, privileged container without network and returns the process id of its init."""
+        self.command(
+            "run", "--detach", "--name", name, "--hostname", name.rsplit(".", 1)[-1],
+            "--label", f"{LABEL_RUN}={run_id}", "--label", f"{LABEL_OWNER}={owner_tag()}",
+            "--privileged", "--network", "none", "--tmpfs", "/run:rw,mode=755",
+            "--volume", f"{share}:/lab", image, "/bin/sh", "-c", PID1,
+        )  # fmt: skip
+        return int(self.command("inspect", "--format", "{{.State.Pid}}", name))
+
+    def containers(self) -> list[tuple[str, str, str]]:
+        """Every container of the lab: name, run, owner."""
+        pattern = '{{.Names}}\t{{.Label "%s"}}\t{{.Label "%s"}}' % (LABEL_RUN, LABEL_OWNER)
+        if self.name == "podman":
+            pattern = '{{.Names}}\t{{index .Labels "%s"}}\t{{index .Labels "%s"}}' % (LABEL_RUN, LABEL_OWNER)
+        listed = self.command("ps", "--all", "--filter", f"label={LABEL_RUN}", "--format", pattern)
+        found = []
+        for line in listed.splitlines():
+            name, run_id, owner = (line.split("\t") + ["", ""])[:3]
+            found.append((name, run_id, owner))
+        return found
+
+    def remove(self, names: list[str]) -> None:
+        if names:
+            self.command("rm", "--force", *(["--time", "0"] if self.name == "podman" else []), *names, check=False)
+
+    def remove_run(self, run_id: str) -> None:
+        self.remove([name for name, run_of, _ in self.containers() if run_of == run_id])
+
+    def reap(self, kept_too: bool = False) -> list[str]:
+        """Removes what runs left behind whose owner is gone. Runs left standing on purpose stay, unless `kept_too`."""
+        gone = []
+        for name, run_id, owner in self.containers():
+            kept = (RUNS / run_id / "kept").exists()
+            if (kept and kept_too) or (not kept and not owner_alive(owner)):
+                gone.append((name, run_id))
+        self.remove([name for name, _ in gone])
+        for run_id in {run_id for _, run_id in gone}:
+            shutil.rmtree(RUNS / run_id, ignore_errors=True)
+        return sorted({run_id for _, run_id in gone})

@@ -1,0 +1,107 @@
+"""Root file systems from Debian's packages alone.
+
+`mmdebstrap` makes a tar of a release with a list of packages, the engine imports it. The image's tag is the hash of its
+recipe, so a changed recipe is a new image and an unchanged one is found in the cache. The same recipes stand as
+Containerfiles in interop/images/ for people who have a registry (`interop/run --containerfiles` writes them).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .engine import CACHE, Engine
+from .shell import LabError, run
+
+TOOLS = ("iproute2", "iputils-ping", "tcpdump", "procps", "ethtool")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One image: a Debian release and packages."""
+
+    name: str
+    suite: str
+    packages: tuple[str, ...]
+
+    @property
+    def all_packages(self) -> tuple[str, ...]:
+        return (*self.packages, *TOOLS)
+
+    @property
+    def tag(self) -> str:
+        words = " ".join((self.suite, *self.all_packages, "v1"))
+        return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+    @property
+    def reference(self) -> str:
+        return f"localhost/ovn-bgpd-lab/{self.name}:{self.tag}"
+
+    def containerfile(self) -> str:
+        return (
+            f"# {self.name}: written by `interop/run --containerfiles` from interop/lab/images.py\n"
+            f"FROM docker.io/library/debian:{self.suite}-slim\n"
+            "RUN printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d \\\n"
+            " && apt-get update \\\n"
+            " && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \\\n"
+            f"      {' '.join(self.all_packages)} \\\n"
+            " && rm -rf /var/lib/apt/lists/*\n"
+        )
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        # OVS 3.5, OVN 25.03, FRR 10.3, BIRD 2.17: what the demo and most scenarios need.
+        Recipe("cloud", "trixie", ("openvswitch-switch", "ovn-central", "ovn-host", "frr", "bird2")),
+        # BIRD 3.1, GoBGP 3.36, OpenBGPD 8.8, ExaBGP 4.2.
+        Recipe("peers", "trixie", ("bird3", "gobgpd", "openbgpd", "exabgp")),
+        # FRR 8.4, BIRD 2.0.12, OVS 3.1, OVN 23.03.
+        Recipe("oldstable", "bookworm", ("openvswitch-switch", "ovn-central", "ovn-host", "frr", "bird2")),
+    )
+}
+
+# Only what is never needed at run time.
+LEAN = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+def ensure(engine: Engine, name: str, say=lambda text: None) -> str:
+    """The reference of the image called `name`, built first if the cache does not have it."""
+    recipe = RECIPES[name]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once build an image once
+        if engine.has_image(recipe.reference):
+            return recipe.reference
+        say(f"building image {name} ({recipe.suite}: {' '.join(recipe.packages)}) …")
+        tar = CACHE / f"{name}-{recipe.tag}.tar"
+        if not tar.exists():
+            _bootstrap(recipe, tar)
+        engine.import_image(tar, recipe.reference)
+        tar.unlink(missing_ok=True)
+        return recipe.reference
+
+
+def _bootstrap(recipe: Recipe, tar: Path) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise LabError("mmdebstrap is not installed (`make deps` installs it)")
+    part = tar.with_suffix(".part.tar")
+    mirror = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+    try:
+        run(
+            [
+                "mmdebstrap", "--quiet", "--variant=minbase",
+                '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "5"',
+                *(f"--dpkgopt=path-exclude={path}" for path in LEAN),
+                f"--include={','.join(recipe.all_packages)}",
+                recipe.suite, str(part), mirror,
+            ],
+            timeout=1200.0,
+        )  # fmt: skip
+        part.rename(tar)
+    finally:
+        part.unlink(missing_ok=True)

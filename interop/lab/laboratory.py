@@ -1,0 +1,270 @@
+"""`Lab`: a topology brought up, and always taken down again. `Node`: run, start, write, look."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import images
+from .engine import RUNS, Engine
+from .shell import LabError, run, wait_for
+from .topology import End, Topology
+
+CLEAN_ENV = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]
+
+
+class Node:
+    """A running container. Commands enter its namespaces directly (15 ms), whichever engine made it."""
+
+    def __init__(self, name: str, container: str, pid: int, share: Path) -> None:
+        self.name = name
+        self.container = container
+        self.pid = pid
+        self.share = share  # /lab inside
+        self._started: list[str] = []
+
+    def enter(self, namespace: str | None = None) -> list[str]:
+        """The command prefix that enters the node, or a namespace (a virtual machine) inside it."""
+        inside = ["ip", "netns", "exec", namespace] if namespace else []
+        return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--wd=/", "--", *CLEAN_ENV, *inside]
+
+    def run(self, command: str | list[str], *, check: bool = True, timeout: float = 30.0, stdin: str | None = None,
+            namespace: str | None = None) -> str:  # fmt: skip
+        """Standard output of a command run in the node; a string goes through the shell."""
+        words = ["sh", "-c", command] if isinstance(command, str) else command
+        try:
+            return run([*self.enter(namespace), *words], check=check, timeout=timeout, stdin=stdin).stdout
+        except LabError as failure:
+            shown = command if isinstance(command, str) else shlex.join(command)
+            raise LabError(f"{self.name}: {shown}\n{str(failure).split(chr(10), 1)[-1]}") from failure
+
+    def succeeds(self, command: str | list[str], **options) -> bool:
+        try:
+            self.run(command, **options)
+        except LabError:
+            return False
+        return True
+
+    def start(self, name: str, command: str | list[str], namespace: str | None = None) -> None:
+        """Starts a daemon in the foreground of its own session, fully detached; output goes to /lab/NAME.log."""
+        words = command if isinstance(command, str) else shlex.join(command)
+        script = f"echo $$ >/lab/{name}.pid; exec {words}"
+        inner = f"setsid sh -c {shlex.quote(script)} </dev/null >>/lab/{name}.log 2>&1 &"
+        (self.share / f"{name}.pid").unlink(missing_ok=True)
+        self.run(inner, namespace=namespace)
+        wait_for(f"{self.name}: {name} to start", lambda: self.daemon_pid(name), 5.0, 0.005)
+        if name not in self._started:
+            self._started.append(name)
+
+    def daemon_pid(self, name: str) -> int | None:
+        """The process id inside the node."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.share / f"{name}.pid").read_text())
+        return None
+
+    def alive(self, name: str) -> bool:
+        pid = self.daemon_pid(name)
+        if pid is None:
+            return False
+        state = self.run(f"cat /proc/{pid}/stat 2>/dev/null", check=False)
+        return bool(state) and state.rsplit(")", 1)[-1].split()[0] != "Z"
+
+    def kill(self, name: str, number: int) -> None:
+        pid = self.daemon_pid(name)
+        if pid is None:
+            raise LabError(f"{self.name}: {name} was never started")
+        self.run(["kill", f"-{number}", str(pid)])
+
+    def stop(self, name: str, number: int = signal.SIGTERM, timeout: float = 10.0) -> None:
+        """Signals a daemon and waits until it is gone."""
+        if self.alive(name):
+            self.kill(name, number)
+            wait_for(f"{self.name}: {name} to stop", lambda: not self.alive(name), timeout)
+
+    def status(self, name: str, key: str) -> str:
+        """A line of /proc/PID/status of a daemon (`VmRSS`, …)."""
+        text = self.run(f"cat /proc/{self.daemon_pid(name)}/status")
+        for line in text.splitlines():
+            if line.startswith(f"{key}:"):
+                return line.split(":", 1)[1].strip()
+        raise LabError(f"{self.name}: {name} has no {key}")
+
+    def cpu_seconds(self, name: str) -> float:
+        """Processor time a daemon has used."""
+        fields = self.run(f"cat /proc/{self.daemon_pid(name)}/stat").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def write(self, path: str, text: str, mode: int | None = None) -> None:
+        """Writes a file in the node."""
+        self.run(f"mkdir -p {shlex.quote(os.path.dirname(path))} && cat >{shlex.quote(path)}", stdin=text)
+        if mode is not None:
+            self.run(["chmod", f"{mode:o}", path])
+
+    def log(self, name: str) -> str:
+        path = self.share / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def sysctl(self, path: str, value: int | str) -> None:
+        self.run(f"echo {value} >/proc/sys/{path}")
+
+    def ping(self, address: str, *, count: int = 3, timeout: float = 5.0, source: str | None = None,
+             namespace: str | None = None) -> bool:  # fmt: skip
+        """True when a ping is answered (the first ones may be lost to address resolution)."""
+        bind = ["-I", source] if source else []
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.succeeds(["ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", "1", *bind, address],
+                             namespace=namespace, timeout=timeout + count + 2):  # fmt: skip
+                return True
+        return False
+
+
+class Lab:
+    """A topology that is up. Use it as a context manager, within `guarded()`."""
+
+    def __init__(self, topology: Topology, name: str = "lab", keep: bool = False, say=lambda text: None) -> None:
+        self.topology = topology
+        self.keep = keep
+        self.say = say
+        self.run_id = f"{name}-{secrets.token_hex(3)}"
+        self.directory = RUNS / self.run_id
+        self.engine = Engine()
+        self.nodes: dict[str, Node] = {}
+        self.failed = False
+
+    def __enter__(self) -> "Lab":
+        leftovers = self.engine.reap()
+        if leftovers:
+            self.say(f"removed what earlier runs left behind: {', '.join(leftovers)}")
+        try:
+            self._up()
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace) -> None:
+        self.failed = self.failed or kind is not None
+        if self.keep and kind is not KeyboardInterrupt:
+            (self.directory / "kept").touch()
+            return
+        self.down()
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def _up(self) -> None:
+        references = {name: images.ensure(self.engine, name, self.say) for name in {n.image for n in self.topology.nodes}}
+        for node in self.topology.nodes:
+            share = self.directory / node.name
+            share.mkdir(parents=True)
+            share.chmod(0o777)
+            container = f"obl-{self.run_id}.{node.name}"
+            pid = self.engine.start(container, references[node.image], self.run_id, share)
+            self.nodes[node.name] = Node(node.name, container, pid, share)
+            self._prepare(self.nodes[node.name], node.forwarding)
+        for link in self.topology.links:
+            self._veth(*link.ends)
+        for segment in self.topology.segments:
+            self._segment(segment.name, segment.ends)
+
+    def _prepare(self, node: Node, forwarding: bool) -> None:
+        on = 1 if forwarding else 0
+        node.run(
+            "cd /proc/sys/net; "
+            f"echo {on} >ipv4/ip_forward; echo {on} >ipv6/conf/all/forwarding; echo {on} >ipv6/conf/default/forwarding; "
+            "for d in all default; do echo 0 >ipv4/conf/$d/rp_filter; echo 0 >ipv6/conf/$d/accept_dad; "
+            "echo 0 >ipv6/conf/$d/disable_ipv6; done; ip link set lo up; mkdir -p /run/netns; "
+            # Debian 13 ships the table of routing tables under /usr only; editing it must not depend on the release.
+            "mkdir -p /etc/iproute2; test -e /etc/iproute2/rt_tables || "
+            "cp /usr/share/iproute2/rt_tables /etc/iproute2/rt_tables"
+        )
+
+    def _veth(self, one: End, other: End) -> None:
+        a, b = self.nodes[one.node], self.nodes[other.node]
+        run(["ip", "link", "add", one.interface, "netns", str(a.pid), "type", "veth",
+             "peer", "name", other.interface, "netns", str(b.pid)])  # fmt: skip
+        for end, node in ((one, a), (other, b)):
+            self._address(node, end)
+
+    def _segment(self, name: str, ends: tuple[End, ...]) -> None:
+        home = self.nodes[ends[0].node]
+        home.run(f"ip link add {ends[0].interface} type bridge forward_delay 0 && ip link set {ends[0].interface} up")
+        self._address(home, ends[0])
+        for index, end in enumerate(ends[1:], 1):
+            port = f"{name[:10]}-{index}"
+            run(["ip", "link", "add", port, "netns", str(home.pid), "type", "veth",
+                 "peer", "name", end.interface, "netns", str(self.nodes[end.node].pid)])  # fmt: skip
+            home.run(f"ip link set {port} master {ends[0].interface} up")
+            self._address(self.nodes[end.node], end)
+
+    def _address(self, node: Node, end: End) -> None:
+        script = [f"ip link set {end.interface} up"]
+        for address in end.addresses:
+            nodad = " nodad" if ":" in address else ""
+            script.append(f"ip addr add {address} dev {end.interface}{nodad}")
+        node.run(" && ".join(script))
+
+    def how_to_look(self) -> str:
+        """For a person who was left a standing lab."""
+        lines = [f"The lab '{self.run_id}' is still standing. To look around:"]
+        for node in self.nodes.values():
+            lines.append(f"  interop/run --enter {self.run_id} {node.name:<10} # or: nsenter -t {node.pid} -a")
+        lines.append(f"Logs, configurations and captures: {os.path.relpath(self.directory)}")
+        lines.append("To remove it:  interop/run --clean")
+        return "\n".join(lines)
+
+    def save(self, target: Path) -> None:
+        """Copies logs, configurations and captures, for a run that failed."""
+        shutil.rmtree(target, ignore_errors=True)
+        ignore = lambda folder, names: [n for n in names if (Path(folder) / n).is_socket()]  # noqa: E731
+        shutil.copytree(self.directory, target, ignore=ignore, dirs_exist_ok=True)
+
+    def down(self) -> None:
+        """Removes every container of this run (their namespaces, processes and cables go with them) and its files."""
+        with uninterrupted():
+            self.engine.remove_run(self.run_id)
+            shutil.rmtree(self.directory, ignore_errors=True)
+        self.nodes.clear()
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Turns TERM and HUP into the same orderly end as ctrl-C."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Cleaning up is not interrupted by an impatient second ctrl-C; every step in it has a time limit."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def tool_version(command: list[str]) -> str:
+    """First line a host tool prints about its version, or an empty string."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.splitlines()[0]
+    return ""
