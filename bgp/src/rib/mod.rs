@@ -4,8 +4,14 @@
 //! The speaker hands every peer the same [`RouteSet`] by `Arc`; the peer's `AdjOut` keeps what it has already sent and produces
 //! the UPDATEs for the difference on demand, message by message, when its socket can take them. Nothing queues.
 
+mod export;
+mod out;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use export::{DEFAULT_LOCAL_PREF, ExportContext, NotExported};
+pub use out::{AdjOut, Counts, Status};
 
 use crate::types::Prefix;
 use crate::wire::LargeCommunity;

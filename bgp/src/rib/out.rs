@@ -1,0 +1,427 @@
+//! Adj-RIB-Out: what one peer has been told, what it should be told, and the messages in between.
+//!
+//! ```text
+//!  set(routes) ──▶ wanted ─┐
+//!                          ├─ differs? ─▶ pending (indices, by attributes) ─┐
+//!  fill(out)  ◀── sent   ──┘              withdrawals (prefixes) ───────────┴─▶ whole messages, on demand
+//! ```
+//!
+//! Nothing queues: what waits is the difference between two states, so that a slow peer costs no memory, and routes that come and
+//! go meanwhile collapse to what holds last. Routes live in the [`RouteSet`] all peers share; here are eight octets for each, and
+//! four more while it waits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::export::{ExportContext, NotExported};
+use super::{Origination, RouteSet};
+use crate::types::{Family, Prefix};
+use crate::wire::{Attributes, NextHop};
+
+/// What one established session has been told of our routes, and what it is still to be told.
+#[derive(Debug)]
+pub struct AdjOut {
+    context: ExportContext,
+    /// What is to be announced; `None` until it is known for the first time: "no data" is not "no routes".
+    routes: Option<Arc<RouteSet>>,
+    /// One for each of `routes`.
+    states: Vec<State>,
+    /// What [`GroupId`]s refer to.
+    groups: Vec<Group>,
+    families: PerFamily,
+}
+
+/// Which of `groups` a route is announced with: [`NONE`], or its place plus one; perhaps with [`AGAIN`].
+type GroupId = u32;
+
+/// Not announced.
+const NONE: GroupId = 0;
+/// Announced, and to be sent once more all the same (RFC 2918).
+const AGAIN: GroupId = 1 << 31;
+
+/// One route of the set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    /// What it should be announced with.
+    wanted: GroupId,
+    /// What it was last announced with.
+    sent: GroupId,
+}
+
+impl State {
+    const fn is_pending(self) -> bool {
+        self.wanted != self.sent
+    }
+}
+
+/// Routes that go into the same UPDATE.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Group {
+    attributes: Arc<Attributes>,
+    next_hop: NextHop,
+}
+
+fn group(groups: &[Group], id: GroupId) -> Option<&Group> {
+    groups.get(((id & !AGAIN) as usize).checked_sub(1)?)
+}
+
+/// What is left to be done for one family.
+#[derive(Debug, Default)]
+struct FamilyOut {
+    /// Prefixes to withdraw, sorted, with what they are announced with. None of them is announced by `states`.
+    withdrawals: Vec<(Prefix, GroupId)>,
+    /// How many of them are gone already.
+    withdrawn: usize,
+    /// Indices of `routes` to announce: by group, then by prefix.
+    pending: Vec<u32>,
+    /// How many of them are sent.
+    announced: usize,
+    /// How many routes the peer has.
+    held: usize,
+    /// End-of-RIB was sent (RFC 4724 §2).
+    complete: bool,
+    /// The peer asked for everything once more; the answer begins when nothing else is going on.
+    refresh_asked: bool,
+    /// BoRR is to be sent (RFC 7313 §4).
+    begin_due: bool,
+    /// EoRR is to be sent once everything is.
+    end_due: bool,
+}
+
+impl FamilyOut {
+    fn withdrawals_left(&self) -> &[(Prefix, GroupId)] {
+        self.withdrawals.get(self.withdrawn..).unwrap_or_default()
+    }
+
+    fn pending_left(&self) -> &[u32] {
+        self.pending.get(self.announced..).unwrap_or_default()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.complete
+            && !(self.refresh_asked || self.begin_due || self.end_due)
+            && self.withdrawals_left().is_empty()
+            && self.pending_left().is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct PerFamily {
+    ipv4: FamilyOut,
+    ipv6: FamilyOut,
+}
+
+impl PerFamily {
+    const fn of(&self, family: Family) -> &FamilyOut {
+        match family {
+            Family::Ipv4 => &self.ipv4,
+            Family::Ipv6 => &self.ipv6,
+        }
+    }
+
+    const fn of_mut(&mut self, family: Family) -> &mut FamilyOut {
+        match family {
+            Family::Ipv4 => &mut self.ipv4,
+            Family::Ipv6 => &mut self.ipv6,
+        }
+    }
+
+    fn of_prefix(&mut self, prefix: &Prefix) -> &mut FamilyOut {
+        self.of_mut(Family::of(prefix))
+    }
+}
+
+/// How much of one family a peer has been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Routes the peer has: announced and not yet withdrawn.
+    pub advertised: usize,
+    /// Announcements still to be sent.
+    pub pending: usize,
+    /// Withdrawals still to be sent.
+    pub withdrawals: usize,
+}
+
+/// How one prefix stands with one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The peer has it as it should be.
+    Advertised,
+    /// To be announced, for the first time or with other attributes.
+    Pending,
+    /// The peer still has it; to be withdrawn.
+    Withdrawing,
+    /// The peer is not told, and why.
+    NotExported(NotExported),
+    /// Not a route of ours.
+    NotOurs,
+}
+
+impl AdjOut {
+    /// A session that has just been established. It is told nothing before the first [`AdjOut::set`].
+    pub fn new(context: ExportContext) -> Self {
+        Self { context, routes: None, states: Vec::new(), groups: Vec::new(), families: PerFamily::default() }
+    }
+
+    /// What decides what the peer is told.
+    pub fn context(&self) -> &ExportContext {
+        &self.context
+    }
+
+    /// Replaces what is to be announced. May be called while the last difference is still being sent.
+    pub fn set(&mut self, routes: Arc<RouteSet>) {
+        let mut groups = Groups::new(&self.context, &self.groups);
+        let mut states = Vec::with_capacity(routes.routes().len());
+        let mut families =
+            PerFamily { ipv4: self.families.ipv4.without_routes(), ipv6: self.families.ipv6.without_routes() };
+        // Both sides are sorted: one pass over them finds what is new, what stays and what is gone.
+        let mut view = self.view().peekable();
+        for (prefix, route) in routes.routes() {
+            while let Some((gone, sent)) = view.next_if(|(known, _)| known < prefix) {
+                families.of_prefix(&gone).withdraw(gone, groups.renumber(sent));
+            }
+            let sent = view.next_if(|(known, _)| known == prefix).map_or(NONE, |(_, sent)| groups.renumber(sent));
+            let wanted = groups.wanted(prefix, route);
+            let out = families.of_prefix(prefix);
+            if wanted == NONE && sent != NONE {
+                out.withdraw(*prefix, sent);
+                states.push(State::default());
+                continue;
+            }
+            let state = State { wanted, sent };
+            if state.is_pending() {
+                out.pending.push(u32::try_from(states.len()).unwrap_or(u32::MAX));
+            }
+            out.held += usize::from(sent != NONE);
+            states.push(state);
+        }
+        for (gone, sent) in view {
+            families.of_prefix(&gone).withdraw(gone, groups.renumber(sent));
+        }
+        families.ipv4.order(&states);
+        families.ipv6.order(&states);
+        self.groups = groups.list;
+        self.states = states;
+        self.families = families;
+        self.routes = Some(routes);
+    }
+
+    /// Sends one family once more, as the peer asked (RFC 2918 §4).
+    pub fn refresh(&mut self, family: Family) {
+        if self.context.context.families.contains(family) {
+            self.families.of_mut(family).refresh_asked = true;
+        }
+    }
+
+    /// Changes what decides what the peer is told, on a session that stays up; sends only what differs.
+    pub fn reconfigure(&mut self, context: ExportContext) {
+        self.context = context;
+        if let Some(routes) = self.routes.clone() {
+            self.set(routes);
+        }
+    }
+
+    /// Whether [`AdjOut::fill`] has something to say.
+    pub fn pending(&self) -> bool {
+        self.routes.is_some() && self.context.context.families.iter().any(|f| !self.families.of(f).is_idle())
+    }
+
+    /// Appends whole messages until `limit` octets are reached (one message is written whatever the limit): withdrawals first,
+    /// then announcements packed by equal attributes, then End-of-RIB once for each family (RFC 4724 §2).
+    pub fn fill(&mut self, out: &mut BytesMut, limit: usize) {
+        let _ = (out, limit);
+    }
+
+    /// Whether the peer has been told of `prefix`, and not yet to forget it.
+    pub fn advertised(&self, prefix: &Prefix) -> bool {
+        let withdrawals = self.families.of(Family::of(prefix)).withdrawals_left();
+        self.state(prefix).is_some_and(|state| state.sent != NONE)
+            || withdrawals.binary_search_by_key(prefix, |(known, _)| *known).is_ok()
+    }
+
+    /// How `prefix` stands with this peer, and why.
+    pub fn status(&self, prefix: &Prefix) -> Status {
+        let Some((state, route)) = self.state(prefix).zip(self.route(prefix)) else {
+            return if self.advertised(prefix) { Status::Withdrawing } else { Status::NotOurs };
+        };
+        match (state.wanted, self.context.export(prefix, route)) {
+            (NONE, _) if self.advertised(prefix) => Status::Withdrawing,
+            (NONE, Err(reason)) => Status::NotExported(reason),
+            _ if state.wanted == state.sent & !AGAIN => Status::Advertised,
+            _ => Status::Pending,
+        }
+    }
+
+    /// How much of `family` the peer has been told.
+    pub fn counts(&self, family: Family) -> Counts {
+        let out = self.families.of(family);
+        Counts { advertised: out.held, pending: out.pending_left().len(), withdrawals: out.withdrawals_left().len() }
+    }
+
+    /// What the peer has been told, sorted by prefix.
+    pub fn routes(&self) -> impl Iterator<Item = (Prefix, &Attributes, NextHop)> {
+        self.view().filter_map(|(prefix, sent)| {
+            let group = group(&self.groups, sent)?;
+            Some((prefix, &*group.attributes, group.next_hop))
+        })
+    }
+
+    /// Octets of heap this peer costs, without the shared routes.
+    pub fn heap_size(&self) -> usize {
+        let family = |out: &FamilyOut| {
+            out.withdrawals.capacity() * size_of::<(Prefix, GroupId)>() + out.pending.capacity() * size_of::<u32>()
+        };
+        self.states.capacity() * size_of::<State>()
+            + self.groups.capacity() * (size_of::<Group>() + size_of::<Attributes>())
+            + family(&self.families.ipv4)
+            + family(&self.families.ipv6)
+    }
+
+    /// What the peer has, sorted by prefix: what was announced, and what is still to be withdrawn.
+    fn view(&self) -> impl Iterator<Item = (Prefix, GroupId)> {
+        let routes = self.routes.as_deref().map_or(&[][..], RouteSet::routes);
+        let held = routes.iter().zip(&self.states).filter(|(_, state)| state.sent != NONE);
+        // IPv4 sorts before IPv6.
+        let leaving = self.families.ipv4.withdrawals_left().iter().chain(self.families.ipv6.withdrawals_left());
+        merge(held.map(|((prefix, _), state)| (*prefix, state.sent)), leaving.copied())
+    }
+
+    fn position(&self, prefix: &Prefix) -> Option<usize> {
+        self.routes.as_ref()?.routes().binary_search_by_key(prefix, |(known, _)| *known).ok()
+    }
+
+    fn state(&self, prefix: &Prefix) -> Option<State> {
+        self.states.get(self.position(prefix)?).copied()
+    }
+
+    fn route(&self, prefix: &Prefix) -> Option<&Origination> {
+        self.routes.as_ref()?.routes().get(self.position(prefix)?).map(|(_, route)| &**route)
+    }
+}
+
+impl FamilyOut {
+    /// What goes on whatever the routes are.
+    fn without_routes(&self) -> Self {
+        Self {
+            complete: self.complete,
+            refresh_asked: self.refresh_asked,
+            begin_due: self.begin_due,
+            end_due: self.end_due,
+            ..Self::default()
+        }
+    }
+
+    fn withdraw(&mut self, prefix: Prefix, sent: GroupId) {
+        self.withdrawals.push((prefix, sent));
+        self.held += 1;
+    }
+
+    /// Puts together what goes into the same UPDATE.
+    fn order(&mut self, states: &[State]) {
+        self.pending.sort_by_key(|index| states.get(*index as usize).map(|state| state.wanted));
+        self.pending.shrink_to_fit();
+        self.withdrawals.shrink_to_fit();
+    }
+}
+
+/// Numbers the groups of one [`AdjOut::set`]; those nothing refers to any more are left behind.
+struct Groups<'a> {
+    context: &'a ExportContext,
+    list: Vec<Group>,
+    numbers: HashMap<Group, GroupId>,
+    /// Equal originations share one `Arc`, and prefixes only differ by the rules that apply to them.
+    known: HashMap<Key, GroupId>,
+    /// The last answer: neighbours in the set mostly share their origination.
+    last: Option<(Key, GroupId)>,
+    old: &'a [Group],
+    renumbered: Vec<GroupId>,
+}
+
+/// All that the attributes of a route depend on: the address of its origination, its family, and one bit a rule.
+type Key = (usize, Family, u64);
+
+impl<'a> Groups<'a> {
+    fn new(context: &'a ExportContext, old: &'a [Group]) -> Self {
+        let renumbered = vec![NONE; old.len()];
+        Self { context, list: Vec::new(), numbers: HashMap::new(), known: HashMap::new(), last: None, old, renumbered }
+    }
+
+    /// What a route should be announced with.
+    fn wanted(&mut self, prefix: &Prefix, route: &Arc<Origination>) -> GroupId {
+        if self.context.permitted(prefix).is_err() {
+            return NONE;
+        }
+        let Some(rules) = self.applicable(prefix) else {
+            return self.exported(prefix, route);
+        };
+        let key = (Arc::as_ptr(route).addr(), Family::of(prefix), rules);
+        if let Some((last, id)) = self.last
+            && last == key
+        {
+            return id;
+        }
+        let id = if let Some(id) = self.known.get(&key) {
+            *id
+        } else {
+            let id = self.exported(prefix, route);
+            self.known.insert(key, id);
+            id
+        };
+        self.last = Some((key, id));
+        id
+    }
+
+    /// One bit for each rule that applies; `None` if there are more rules than bits.
+    fn applicable(&self, prefix: &Prefix) -> Option<u64> {
+        let rules = &self.context.rules;
+        (rules.len() <= 64)
+            .then(|| rules.iter().rev().fold(0, |bits, rule| bits << 1 | u64::from(rule.applies(prefix))))
+    }
+
+    fn exported(&mut self, prefix: &Prefix, route: &Origination) -> GroupId {
+        match self.context.export(prefix, route) {
+            Ok((attributes, next_hop)) => self.number(Group { attributes: Arc::new(attributes), next_hop }),
+            Err(_) => NONE,
+        }
+    }
+
+    fn number(&mut self, group: Group) -> GroupId {
+        let next = u32::try_from(self.list.len() + 1).unwrap_or(AGAIN - 1);
+        *self.numbers.entry(group).or_insert_with_key(|group| {
+            self.list.push(group.clone());
+            next
+        })
+    }
+
+    /// The number of a group that was in use before.
+    fn renumber(&mut self, old: GroupId) -> GroupId {
+        let place = ((old & !AGAIN) as usize).wrapping_sub(1);
+        let id = match (self.renumbered.get(place), self.old.get(place)) {
+            (Some(&NONE), Some(group)) => {
+                let id = self.number(group.clone());
+                if let Some(number) = self.renumbered.get_mut(place) {
+                    *number = id;
+                }
+                id
+            }
+            (Some(id), _) => *id,
+            (None, _) => NONE,
+        };
+        id | old & AGAIN
+    }
+}
+
+/// Two sorted sequences without common prefixes as one.
+fn merge<T>(
+    a: impl Iterator<Item = (Prefix, T)>,
+    b: impl Iterator<Item = (Prefix, T)>,
+) -> impl Iterator<Item = (Prefix, T)> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some((left, _)), Some((right, _))) if right < left => b.next(),
+        (Some(_), _) => a.next(),
+        (None, _) => b.next(),
+    })
+}
