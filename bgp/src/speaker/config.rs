@@ -3,8 +3,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::{ExportRule, PrefixList, Role};
 use crate::types::{Asn, Families};
 
 /// The port of BGP (RFC 4271 §4).
@@ -191,6 +193,14 @@ pub struct PeerConfig {
     pub next_hop_self: bool,
     /// How IPv6 next hops are written on a link-local session.
     pub next_hop_format: NextHopFormat,
+    /// Which prefixes the peer is told; `None`: all of ours.
+    pub prefix_list_out: Option<Arc<PrefixList>>,
+    /// Which prefixes are taken from the peer; `None`: all.
+    pub prefix_list_in: Option<Arc<PrefixList>>,
+    /// Attributes to set on what the peer is told.
+    pub export_rules: Vec<ExportRule>,
+    /// Our role towards an external peer (RFC 9234).
+    pub role: Option<Role>,
     /// Cease with subcode 1 when the peer announces more than this in one family.
     pub max_prefixes: Option<u32>,
     /// Wait for the peer to dial.
@@ -224,6 +234,10 @@ impl PeerConfig {
             multihop: None,
             next_hop_self: true,
             next_hop_format: NextHopFormat::Auto,
+            prefix_list_out: None,
+            prefix_list_in: None,
+            export_rules: Vec::new(),
+            role: None,
             max_prefixes: None,
             passive: false,
             local_address: None,
