@@ -233,8 +233,9 @@ BIRD_TWO_SESSIONS = """\
 log stderr all;
 router id {router_id};
 protocol device {{ }}
-protocol kernel k4 {{ ipv4 {{ export all; import none; }}; }}
-protocol kernel k6 {{ ipv6 {{ export all; import none; }}; }}
+protocol direct {{ ipv4; ipv6; }}
+protocol kernel k4 {{ ipv4 {{ export where source = RTS_BGP; import none; }}; }}
+protocol kernel k6 {{ ipv6 {{ export where source = RTS_BGP; import none; }}; }}
 protocol static s4 {{ ipv4; {static4} }}
 protocol static s6 {{ ipv6; {static6} }}
 protocol bgp host4 {{

@@ -1,0 +1,42 @@
+# ovn-bgpd: `make` alone prints what there is.
+# Everything runs as root on Debian 12 or newer; network tests stay inside namespaces and containers of their own.
+
+SHELL := /bin/bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help deps build demo test lint interop interop-full bench fuzz
+
+help: ## print this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+deps: ## install from Debian's packages what is missing (root; otherwise say what)
+	@interop/deps
+
+build: ## the release binary: target/release/ovn-bgpd
+	cargo build --release --locked
+
+demo: deps build ## a port in OVN becomes a route on real leaves, step by step (KEEP=1 leaves it standing)
+	@interop/run $(if $(KEEP),--keep) demo
+
+test: deps ## unit, property, golden and whole-program tests
+	cargo test --locked --workspace
+	cargo test --locked -p bgp --no-default-features --lib
+
+lint: ## formatting, clippy with warnings as errors, cargo deny if it is installed
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+	else echo "lint: cargo-deny is not installed (cargo install --locked cargo-deny); licences and advisories were not checked"; fi
+
+interop: deps build ## against FRR, BIRD, GoBGP, OpenBGPD, ExaBGP and OVN in containers
+	@interop/run --jobs 2 --table docs/interop.md
+
+interop-full: deps build ## the full product of the matrix
+	@interop/run --jobs 2 --full
+
+bench: deps build ## the figures of docs/performance.md
+	@interop/run bench
+
+fuzz: ## every fuzz target for SECONDS_EACH (default 60); needs a nightly toolchain and cargo-fuzz
+	@cd bgp && for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-60} || exit 1; done
