@@ -19,12 +19,14 @@
 //! | [`reconcile`] | when to recompute, retry, audit; pure |
 //! | [`actuate`] | observe and apply for one outside world each |
 //! | [`api`] | HTTP over a unix socket |
+//! | [`daemon`] | the main loop: ties the edges to the cores |
 //! | [`cli`] | commands |
 
 pub mod actuate;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod desired;
 pub mod diff;
 pub mod host;

@@ -1,6 +1,58 @@
-//! Commands.
+//! Commands. Results go to stdout, diagnostics to stderr; `docs/api.md` says what `--json` prints.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | done, and the answer is yes where there is one |
+//! | 1 | the command ran, and the answer is no: the configuration has an error, the address is not announced, the reload was refused |
+//! | 2 | the command line is wrong |
+//! | 3 | the daemon cannot be reached or did not answer |
+//! | 4 | the daemon stopped because of an error |
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+mod args;
+mod check;
+mod log;
+mod output;
+mod plan;
+
+use args::{Cli, Command};
+use output::Failure;
 
 /// Parses the command line and runs the command.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::init(&cli.global, matches!(cli.command, Command::Run { .. }));
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::diagnose(&format!("ovn-bgpd: {failure}\n"));
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Run { config } => {
+            let config = check::load(&config)?;
+            crate::daemon::run(config).map_err(Failure::Daemon)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { config } => check::run(&config),
+        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ovn-bgpd", &mut text);
+            output::print_bytes(&text)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(Failure::from)?;
+            output::print_bytes(&text)
+        }
+    }
 }

@@ -1,1 +1,108 @@
-//! To come.
+//! TOML → validated values. Every problem with file, line, column and, where there is one, a hint.
+//!
+//! ```text
+//! file ── toml ─▶ spanned tree ─┬─ read ─▶ Options, tables ── check ─▶ Config      (pure: `parse`)
+//!                               └─ every fault, in the order of the file
+//! Config ── password files, prefix files ─▶ Config                                 (`load`: reads the disk)
+//! ```
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `model.rs` | the values |
+//! | `read.rs` | a TOML table being read: types, ranges, unknown keys |
+//! | `options.rs` | what a peer group and a neighbour have in common |
+//! | `speaker.rs`, `sections.rs` | one function a table |
+//! | `files.rs` | the files a configuration names |
+//! | `problem.rs` | what is wrong, and where; the nearest name |
+//! | `duration.rs` | `"300ms"` |
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+pub mod duration;
+mod files;
+mod model;
+mod options;
+mod problem;
+mod read;
+mod sections;
+mod speaker;
+
+pub use files::{parse_prefixes, read_prefix_files};
+pub use model::{
+    Advertise, Api, BfdProfile, Bgp, Config, DEFAULT_SOCKET, Fib, Neighbor, NeighborBfd, Ovn, Rules,
+    TenantAdvertisement, Tls, Wiring,
+};
+pub use problem::{Problem, Problems, Severity};
+
+use read::{Doc, Table};
+
+/// What came of reading a configuration.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The configuration; none if there is an error among the problems.
+    pub config: Option<Config>,
+    /// Everything found wrong, in the order of the file, errors and warnings.
+    pub problems: Vec<Problem>,
+}
+
+impl Outcome {
+    /// The configuration and its warnings.
+    ///
+    /// # Errors
+    /// Every problem, if one of them is an error.
+    pub fn into_result(self) -> Result<(Config, Vec<Problem>), Problems> {
+        match self.config {
+            Some(config) if !self.problems.iter().any(Problem::is_error) => Ok((config, self.problems)),
+            _ => Err(Problems(self.problems)),
+        }
+    }
+}
+
+/// Reads a configuration file and the files it names.
+pub fn load(file: &Path) -> Outcome {
+    let text = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let problem = Problem::of_file(file, format!("cannot be read: {error}"));
+            return Outcome { config: None, problems: vec![problem] };
+        }
+    };
+    let Ok(text) = String::from_utf8(text) else {
+        let problem = Problem::of_file(file, "is not UTF-8 text".to_owned());
+        return Outcome { config: None, problems: vec![problem] };
+    };
+    let mut outcome = parse(&text, file);
+    if let Some(config) = &mut outcome.config {
+        files::read_named(config, &mut outcome.problems);
+    }
+    if outcome.problems.iter().any(Problem::is_error) {
+        outcome.config = None;
+    }
+    outcome
+}
+
+/// Understands the text of a configuration file; the files it names are not read. `file` is for the messages, and relative paths
+/// start at its directory.
+pub fn parse(text: &str, file: &Path) -> Outcome {
+    let doc = Doc::new(file, text);
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        // Only the message: the rest of the error quotes the line, which may hold a password.
+        doc.error(&error.span().unwrap_or(0..0), error.message().lines().collect::<Vec<_>>().join(", "));
+    }
+    if !errors.is_empty() {
+        // What the parser made of a broken file would give errors about things the operator did not write.
+        return Outcome { config: None, problems: doc.into_problems() };
+    }
+    let mut root = Table::new(tree.get_ref(), 0..0, "");
+    let config = sections::root(&mut root, &doc, file);
+    root.finish(&doc);
+    let problems = doc.into_problems();
+    let config = config.filter(|_| !problems.iter().any(Problem::is_error));
+    Outcome { config, problems }
+}
+
+#[cfg(test)]
+mod tests;

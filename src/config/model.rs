@@ -1,0 +1,236 @@
+//! The configuration as values: defaults filled in, groups resolved, references followed.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp::policy::{PrefixList, Role};
+use bgp::speaker::{PeerConfig, SpeakerConfig};
+use bgp::types::Asn;
+use ipnet::IpNet;
+
+/// Everything one configuration file says, with the files it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it came from; read again on reload.
+    pub file: PathBuf,
+    /// `[bgp]`.
+    pub bgp: Bgp,
+    /// `[bfd.profiles]`, by name.
+    pub bfd_profiles: BTreeMap<String, BfdProfile>,
+    /// `[prefix_lists]`, by name.
+    pub prefix_lists: BTreeMap<String, Arc<PrefixList>>,
+    /// `[advertise]`.
+    pub advertise: Advertise,
+    /// `[fib]`.
+    pub fib: Fib,
+    /// `[ovn]`; `None`: a plain speaker.
+    pub ovn: Option<Ovn>,
+    /// `[wiring]`.
+    pub wiring: Wiring,
+    /// `[api]`.
+    pub api: Api,
+}
+
+/// `[bgp]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bgp {
+    /// What holds for the speaker as a whole.
+    pub speaker: SpeakerConfig,
+    /// Addresses to listen on; none means dial only.
+    pub listen: Vec<IpAddr>,
+    /// The port to listen on.
+    pub port: u16,
+    /// The neighbours, in the order of the file, each once.
+    pub neighbors: Vec<Neighbor>,
+}
+
+/// One neighbour with the options of its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// What the speaker is told of it. The password is in here whether it stood in the file or in a file of its own.
+    pub peer: PeerConfig,
+    /// Its group.
+    pub peer_group: Option<String>,
+    /// Where its password was read from; relative to the configuration file.
+    pub password_file: Option<PathBuf>,
+    /// Our AS towards it, when not that of `[bgp]`.
+    pub local_as: Option<Asn>,
+    /// Our role (RFC 9234).
+    pub role: Option<Role>,
+    /// What we accept; `None`: everything.
+    pub prefix_list_in: Option<Arc<PrefixList>>,
+    /// What it may be told; `None`: everything.
+    pub prefix_list_out: Option<Arc<PrefixList>>,
+    /// BFD.
+    pub bfd: Option<NeighborBfd>,
+}
+
+/// BFD for a neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighborBfd {
+    /// Name of the profile; it exists.
+    pub profile: String,
+    /// BGP waits for BFD to be up.
+    pub strict: bool,
+}
+
+/// One of `[bfd.profiles]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BfdProfile {
+    /// How often we want to send (RFC 5880 §6.8.1 bfd.DesiredMinTxInterval).
+    pub transmit_interval: Duration,
+    /// How often we can bear to receive (bfd.RequiredMinRxInterval).
+    pub receive_interval: Duration,
+    /// Packets missed until the session is down.
+    pub detect_multiplier: u8,
+}
+
+impl Default for BfdProfile {
+    fn default() -> Self {
+        let interval = Duration::from_millis(300);
+        Self { transmit_interval: interval, receive_interval: interval, detect_multiplier: 3 }
+    }
+}
+
+/// `[advertise]`: routes of the host itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advertise {
+    /// Given in the file.
+    pub prefixes: Vec<IpNet>,
+    /// Patterns of files with one prefix a line, absolute.
+    pub files: Vec<PathBuf>,
+    /// What those files held when they were read; sorted, each once.
+    pub from_files: Arc<Vec<IpNet>>,
+    /// Interfaces whose addresses are announced, live.
+    pub interfaces: Vec<String>,
+}
+
+/// `[fib]`: learned routes into the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fib {
+    /// Which; `None`: none.
+    pub install: Option<Arc<PrefixList>>,
+    /// Routing table.
+    pub table: u32,
+    /// Metric (priority) of the routes.
+    pub metric: u32,
+    /// Preferred source of IPv4 routes.
+    pub source_ipv4: Option<Ipv4Addr>,
+    /// Preferred source of IPv6 routes.
+    pub source_ipv6: Option<Ipv6Addr>,
+    /// Next hops of one route, at most.
+    pub max_paths: usize,
+}
+
+impl Default for Fib {
+    fn default() -> Self {
+        Self { install: None, table: 254, metric: 20, source_ipv4: None, source_ipv6: None, max_paths: 16 }
+    }
+}
+
+/// `[ovn]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ovn {
+    /// Northbound database servers; none: `external_ids:ovn-nb-remote` says.
+    pub nb: Vec<String>,
+    /// The local Open_vSwitch database.
+    pub ovs: String,
+    /// Keys for `ssl:` remotes.
+    pub tls: Option<Tls>,
+    /// Name of this host, when not the one of the local database: `hostname`.
+    pub hostname: Option<String>,
+    /// Name of this host, when not the one of the local database: `system-id`.
+    pub system_id: Option<String>,
+    /// Tenant addresses through the gateway host.
+    pub expose_tenant_networks: bool,
+    /// The same, global IPv6 only; without effect when the former is on.
+    pub expose_ipv6_gua_tenant_networks: bool,
+    /// One prefix a port, or one a subnet.
+    pub tenant_advertisement: TenantAdvertisement,
+    /// Subnets behind SNAT stay hidden.
+    pub require_snat_disabled_for_tenant_networks: bool,
+    /// Only tenant networks of these address scopes; none: all.
+    pub address_scopes: Vec<String>,
+}
+
+/// How tenant networks are announced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TenantAdvertisement {
+    /// /32 and /128 a port.
+    #[default]
+    Host,
+    /// The prefix of the subnet.
+    Subnet,
+}
+
+/// Files of a TLS client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// Certificate, PEM.
+    pub certificate: PathBuf,
+    /// Certificate authority, PEM.
+    pub ca: PathBuf,
+}
+
+/// How traffic is steered to a bridge's table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// One rule a prefix, as upstream.
+    #[default]
+    PerPrefix,
+    /// One rule a bridge and family, and a table without a default route.
+    PerTable,
+}
+
+/// `[wiring]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wiring {
+    /// One rule a prefix or a table.
+    pub rules: Rules,
+    /// Priority of our rules.
+    pub rule_priority: u32,
+    /// Protocol number of our routes and rules: the mark that says they are ours.
+    pub route_protocol: u8,
+    /// Cookie of our flows: the mark that says they are ours.
+    pub flow_cookie: u64,
+    /// Between looks at what is really there.
+    pub audit_interval: Duration,
+    /// Take over what ovn-bgp-agent left in the kernel, once.
+    pub adopt_upstream: bool,
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Self {
+            rules: Rules::PerPrefix,
+            rule_priority: 32000,
+            route_protocol: 99,
+            flow_cookie: 0x3e7,
+            audit_interval: Duration::from_mins(5),
+            adopt_upstream: false,
+        }
+    }
+}
+
+/// Where the control socket is unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/ovn-bgpd/ovn-bgpd.sock";
+
+/// `[api]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Read-only over TCP; `None`: off.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(DEFAULT_SOCKET), listen: None }
+    }
+}

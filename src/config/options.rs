@@ -1,0 +1,410 @@
+//! The options of a session, as they stand in a peer group or a neighbour, and what becomes of them together.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bgp::policy::Role;
+use bgp::speaker::{AllowAsIn, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
+use bgp::types::{AS_TRANS, Asn, Families, Family};
+
+use super::read::{At, Doc, Span, Table, Value};
+
+/// Where a password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Inline(Secret),
+    File(PathBuf),
+}
+
+/// `false`, or something.
+type Switch<T> = Option<T>;
+
+macro_rules! options {
+    ($($name:ident: $type:ty,)*) => {
+        /// Every key is optional here: what a neighbour does not say, its group may; what neither says has a default.
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct Options {
+            $(pub(super) $name: Option<At<$type>>,)*
+        }
+
+        impl Options {
+            /// What `self` does not say is taken from `base`.
+            pub(super) fn or(self, base: &Self) -> Self {
+                Self { $($name: self.$name.or_else(|| base.$name.clone()),)* }
+            }
+        }
+    };
+}
+
+options! {
+    description: String,
+    remote_as: RemoteAs,
+    local_as: Asn,
+    key: Key,
+    families: Families,
+    allowas_in: AllowAsIn,
+    hold_time: Duration,
+    keepalive: Duration,
+    connect_retry: Duration,
+    ttl_security: Switch<u8>,
+    ebgp_multihop: Switch<u8>,
+    next_hop_self: bool,
+    nexthop_format: NextHopFormat,
+    prefix_list_in: String,
+    prefix_list_out: String,
+    max_prefixes: u32,
+    bfd: Switch<String>,
+    bfd_strict: bool,
+    role: Role,
+    local_address: IpAddr,
+    bind_interface: String,
+    port: u16,
+    passive: bool,
+    graceful_shutdown: bool,
+    shutdown: Switch<String>,
+}
+
+impl Options {
+    /// Reads the keys a peer group and a neighbour have in common.
+    pub(super) fn read(table: &mut Table<'_>, doc: &Doc<'_>, allow_hold_time_zero: bool) -> Self {
+        let mut get = |key| table.get(key);
+        Self {
+            description: get("description").and_then(|v| v.string(doc)),
+            // After a complaint a stand-in keeps it from being called missing as well.
+            remote_as: get("remote_as").map(|v| remote_as(&v, doc).unwrap_or_else(|| v.at(RemoteAs::Auto))),
+            local_as: get("local_as").and_then(|v| asn(&v, doc)),
+            key: key(get("password").as_ref(), get("password_file").as_ref(), doc),
+            families: get("families").and_then(|v| families(&v, doc)),
+            allowas_in: get("allowas_in").and_then(|v| allowas_in(&v, doc)),
+            hold_time: get("hold_time").and_then(|v| hold_time(&v, doc, allow_hold_time_zero)),
+            keepalive: get("keepalive").and_then(|v| whole_seconds(&v, doc, 1)),
+            connect_retry: get("connect_retry").and_then(|v| at_least(&v, doc, Duration::from_millis(100))),
+            ttl_security: get("ttl_security").and_then(|v| hops(&v, doc, 1..=254)),
+            ebgp_multihop: get("ebgp_multihop").and_then(|v| hops(&v, doc, 1..=255)),
+            next_hop_self: get("next_hop_self").and_then(|v| v.bool(doc)),
+            nexthop_format: get("nexthop_format").and_then(|v| {
+                v.word(
+                    doc,
+                    &[
+                        ("auto", NextHopFormat::Auto),
+                        ("single", NextHopFormat::Single),
+                        ("double", NextHopFormat::Double),
+                        ("native", NextHopFormat::Native),
+                    ],
+                )
+            }),
+            prefix_list_in: get("prefix_list_in").and_then(|v| v.string(doc)),
+            prefix_list_out: get("prefix_list_out").and_then(|v| v.string(doc)),
+            max_prefixes: get("max_prefixes")
+                .and_then(|v| v.integer(doc, 1..=i128::from(u32::MAX), "a number of prefixes")),
+            bfd: get("bfd").and_then(|v| name_or_false(&v, doc, "a BFD profile")),
+            bfd_strict: get("bfd_strict").and_then(|v| v.bool(doc)),
+            role: get("role").and_then(|v| role(&v, doc)),
+            local_address: get("local_address").and_then(|v| v.parse(doc, "an IP address")),
+            bind_interface: get("bind_interface").and_then(|v| interface(&v, doc)),
+            port: get("port").and_then(|v| port(&v, doc)),
+            passive: get("passive").and_then(|v| v.bool(doc)),
+            graceful_shutdown: get("graceful_shutdown").and_then(|v| v.bool(doc)),
+            shutdown: get("shutdown").and_then(|v| shutdown(&v, doc)),
+        }
+    }
+
+    /// Faults of options that are fine each, but not together.
+    pub(super) fn check(&self, doc: &Doc<'_>, address: &PeerAddress, our_as: Asn) {
+        self.check_timers(doc);
+        if let (Some(gtsm), Some(At { value: Some(_), .. })) = (&self.ttl_security, &self.ebgp_multihop)
+            && gtsm.value.is_some()
+        {
+            let message = "'ttl_security' and 'ebgp_multihop' contradict each other";
+            doc.error_hint(&gtsm.span, message, "ttl_security = N also allows N hops: leave ebgp_multihop out");
+        }
+        if let (Some(local), PeerAddress::Numbered(peer)) = (&self.local_address, address)
+            && local.value.is_ipv4() != peer.is_ipv4()
+        {
+            let message = format!("'local_address' {} is not of the family of the neighbour {peer}", local.value);
+            doc.error(&local.span, message);
+        }
+        if let (Some(local), PeerAddress::Interface(name)) = (&self.local_address, address) {
+            let hint = format!("leave it out: the link-local address of {name} is used");
+            doc.error_hint(&local.span, "'local_address' cannot be chosen for a neighbour without a number", hint);
+        }
+        if let (Some(strict), None | Some(At { value: None, .. })) = (&self.bfd_strict, &self.bfd)
+            && strict.value
+        {
+            doc.error_hint(&strict.span, "'bfd_strict' without 'bfd'", "name a profile: bfd = \"…\"");
+        }
+        self.check_as(doc, our_as);
+    }
+
+    fn check_timers(&self, doc: &Doc<'_>) {
+        let (Some(hold), Some(keepalive)) = (&self.hold_time, &self.keepalive) else {
+            if let Some(keepalive) = &self.keepalive {
+                let default = default_hold_time();
+                if keepalive.value >= default {
+                    let message =
+                        format!("'keepalive' is not less than the default hold_time of {}s", default.as_secs());
+                    doc.error(&keepalive.span, message);
+                }
+            }
+            return;
+        };
+        if !hold.value.is_zero() && keepalive.value >= hold.value {
+            doc.error_hint(
+                &keepalive.span,
+                "'keepalive' must be less than 'hold_time', or the neighbour would give up on us",
+                format!("a third of it is usual: \"{}s\"", (hold.value.as_secs() / 3).max(1)),
+            );
+        }
+    }
+
+    fn check_as(&self, doc: &Doc<'_>, our_as: Asn) {
+        let ours = self.local_as.as_ref().map_or(our_as, |l| l.value);
+        if let (Some(local), Some(remote)) = (&self.local_as, &self.remote_as)
+            && remote.value == RemoteAs::Internal
+        {
+            doc.error(&local.span, "'local_as' is for external neighbours only, and this one is internal");
+        }
+        if let (Some(role), Some(remote)) = (&self.role, &self.remote_as) {
+            let internal = match remote.value {
+                RemoteAs::Internal => true,
+                RemoteAs::Number(asn) => asn == ours,
+                RemoteAs::External | RemoteAs::Auto => false,
+            };
+            if internal {
+                doc.error(&role.span, "'role' is for external neighbours only (RFC 9234), and this one is internal");
+            }
+        }
+    }
+
+    /// The speaker's own words, with its defaults where nothing is said.
+    pub(super) fn peer_config(&self, address: PeerAddress) -> PeerConfig {
+        let mut peer = PeerConfig::new(address, self.remote_as.as_ref().map_or(RemoteAs::Auto, |r| r.value));
+        peer.description = self.description.as_ref().map(|d| d.value.clone());
+        if let Some(At { value: Key::Inline(secret), .. }) = &self.key {
+            peer.password = Some(secret.clone());
+        }
+        set(&mut peer.families, self.families.as_ref());
+        set(&mut peer.allowas_in, self.allowas_in.as_ref());
+        set(&mut peer.hold_time, self.hold_time.as_ref());
+        peer.keepalive = self.keepalive.as_ref().map(|k| k.value);
+        set(&mut peer.connect_retry, self.connect_retry.as_ref());
+        set(&mut peer.ttl_security, self.ttl_security.as_ref());
+        set(&mut peer.multihop, self.ebgp_multihop.as_ref());
+        set(&mut peer.next_hop_self, self.next_hop_self.as_ref());
+        set(&mut peer.next_hop_format, self.nexthop_format.as_ref());
+        peer.max_prefixes = self.max_prefixes.as_ref().map(|m| m.value);
+        set(&mut peer.passive, self.passive.as_ref());
+        peer.local_address = self.local_address.as_ref().map(|l| l.value);
+        peer.bind_interface = self.bind_interface.as_ref().map(|b| b.value.clone());
+        set(&mut peer.port, self.port.as_ref());
+        set(&mut peer.graceful_shutdown, self.graceful_shutdown.as_ref());
+        set(&mut peer.shutdown, self.shutdown.as_ref());
+        peer
+    }
+}
+
+fn set<T: Clone>(field: &mut T, value: Option<&At<T>>) {
+    if let Some(value) = value {
+        *field = value.value.clone();
+    }
+}
+
+/// What a neighbour without a `hold_time` gets.
+fn default_hold_time() -> Duration {
+    PeerConfig::new(PeerAddress::Interface(String::new()), RemoteAs::Auto).hold_time
+}
+
+/// An AS number that somebody may have (RFC 7607: not 0; RFC 6793: not AS_TRANS; RFC 7300: not the last ones).
+pub(super) fn asn(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<Asn>> {
+    let asn: At<Asn> = value.integer(doc, 1..=i128::from(u32::MAX), "an AS number")?;
+    let why = match asn.value {
+        trans if trans == Asn::from(AS_TRANS) => "AS_TRANS, which stands for a number that does not fit (RFC 6793)",
+        65535 | u32::MAX => "reserved (RFC 7300)",
+        _ => return Some(asn),
+    };
+    doc.error(&asn.span, format!("'{}' is {}: that is {why}", value.key(), asn.value));
+    None
+}
+
+fn remote_as(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<RemoteAs>> {
+    if value.is_str() {
+        let words = [("internal", RemoteAs::Internal), ("external", RemoteAs::External), ("auto", RemoteAs::Auto)];
+        return value.word(doc, &words);
+    }
+    if !value.is_integer() {
+        doc.error(&value.span, "'remote_as' must be \"internal\", \"external\", \"auto\" or a number");
+        return None;
+    }
+    asn(value, doc).map(|at| At { value: RemoteAs::Number(at.value), span: at.span })
+}
+
+fn key(password: Option<&Value<'_>>, file: Option<&Value<'_>>, doc: &Doc<'_>) -> Option<At<Key>> {
+    if let (Some(_), Some(file)) = (password, file) {
+        doc.error_hint(&file.span, "both 'password' and 'password_file'", "keep one of them");
+    }
+    match (password, file) {
+        (Some(value), _) => {
+            // Whatever is wrong with it, the text itself is never repeated.
+            let text = value.string(doc)?;
+            check_secret(&text.value).map_err(|error| doc.error(&value.span, format!("'password' {error}"))).ok()?;
+            Some(value.at(Key::Inline(Secret::new(text.value))))
+        }
+        (None, Some(value)) => value.string(doc).map(|path| value.at(Key::File(path.value.into()))),
+        (None, None) => None,
+    }
+}
+
+/// What is wrong with a password, to be read after where it stands.
+pub(super) fn check_secret(text: &str) -> Result<(), String> {
+    match text.len() {
+        0 => Err("is empty".to_owned()),
+        len if len > Secret::MAX_LEN => Err(format!("is {len} octets long: TCP-MD5 takes {} at most", Secret::MAX_LEN)),
+        _ => Ok(()),
+    }
+}
+
+fn families(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<Families>> {
+    let words = [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+    let items = value.array(doc)?;
+    if items.is_empty() {
+        doc.error_hint(&value.span, "'families' is empty: nothing could be exchanged", "[\"ipv4\", \"ipv6\"]");
+    }
+    let list = items.iter().filter_map(|item| item.word(doc, &words));
+    Some(value.at(list.map(|f| f.value).collect()))
+}
+
+fn allowas_in(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<AllowAsIn>> {
+    if value.is_str() {
+        return value.word(doc, &[("origin", AllowAsIn::Origin)]);
+    }
+    if value.is_bool() {
+        if value.bool(doc)?.value {
+            let message = "'allowas_in' = true does not say how often our AS may occur";
+            doc.error_hint(&value.span, message, "\"origin\", or a count such as 3");
+            return None;
+        }
+        return Some(value.at(AllowAsIn::No));
+    }
+    if !value.is_integer() {
+        doc.error(&value.span, "'allowas_in' must be false, \"origin\" or a count");
+        return None;
+    }
+    value.integer(doc, 1..=10, "a count").map(|at| At { value: AllowAsIn::Count(at.value), span: at.span })
+}
+
+fn hold_time(value: &Value<'_>, doc: &Doc<'_>, allow_zero: bool) -> Option<At<Duration>> {
+    let hold = whole_seconds(value, doc, 0)?;
+    match hold.value.as_secs() {
+        0 if allow_zero => Some(hold),
+        0 => {
+            let message = "'hold_time' is 0: a dead neighbour would never be noticed";
+            doc.error_hint(&hold.span, message, "allow_hold_time_zero = true in [bgp] if that is what you want");
+            None
+        }
+        1 | 2 => {
+            doc.error_hint(&hold.span, "'hold_time' is less than 3 seconds (RFC 4271 §4.2)", "use BFD to be faster");
+            None
+        }
+        3..=65535 => Some(hold),
+        _ => {
+            doc.error(&hold.span, "'hold_time' is more than 65535 seconds, which its field cannot say");
+            None
+        }
+    }
+}
+
+/// Times that travel as whole seconds.
+fn whole_seconds(value: &Value<'_>, doc: &Doc<'_>, least: u64) -> Option<At<Duration>> {
+    let duration = value.duration(doc)?;
+    if duration.value.subsec_nanos() != 0 {
+        doc.error(&duration.span, format!("'{}' must be whole seconds", value.key()));
+        return None;
+    }
+    if duration.value.as_secs() < least {
+        doc.error(&duration.span, format!("'{}' must be at least {least} s", value.key()));
+        return None;
+    }
+    Some(duration)
+}
+
+/// A duration that must not be too short.
+pub(super) fn at_least(value: &Value<'_>, doc: &Doc<'_>, least: Duration) -> Option<At<Duration>> {
+    let duration = value.duration(doc)?;
+    if duration.value < least {
+        let least = super::duration::format(least);
+        doc.error(&duration.span, format!("'{}' must be at least {least}", value.key()));
+        return None;
+    }
+    Some(duration)
+}
+
+fn hops(value: &Value<'_>, doc: &Doc<'_>, range: std::ops::RangeInclusive<i128>) -> Option<At<Switch<u8>>> {
+    if value.is_bool() {
+        if value.bool(doc)?.value {
+            let message = format!("'{}' = true does not say how many hops", value.key());
+            doc.error_hint(&value.span, message, format!("{} = 1 for a neighbour on the same link", value.key()));
+            return None;
+        }
+        return Some(value.at(None));
+    }
+    value.integer(doc, range, "a number of hops").map(|at| At { value: Some(at.value), span: at.span })
+}
+
+fn name_or_false(value: &Value<'_>, doc: &Doc<'_>, what: &str) -> Option<At<Switch<String>>> {
+    if value.is_bool() {
+        if value.bool(doc)?.value {
+            doc.error(&value.span, format!("'{}' must be the name of {what}, or false", value.key()));
+            return None;
+        }
+        return Some(value.at(None));
+    }
+    value.string(doc).map(|at| At { value: Some(at.value), span: at.span })
+}
+
+fn role(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<Role>> {
+    value.word(
+        doc,
+        &[
+            ("provider", Role::Provider),
+            ("rs-server", Role::RouteServer),
+            ("rs-client", Role::RouteServerClient),
+            ("customer", Role::Customer),
+            ("peer", Role::Peer),
+        ],
+    )
+}
+
+/// The name of a network device (at most 15 octets, no slash, no space).
+pub(super) fn interface(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<String>> {
+    let name = value.string(doc)?;
+    let bad = |c: char| c == '/' || c == '%' || c.is_whitespace() || c.is_control();
+    if name.value.len() > 15 || name.value.contains(bad) || matches!(name.value.as_str(), "." | "..") {
+        doc.error(&name.span, format!("'{}' cannot be the name of an interface", name.value));
+        return None;
+    }
+    Some(name)
+}
+
+/// A TCP port.
+pub(super) fn port(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<u16>> {
+    value.integer(doc, 1..=65535, "a port")
+}
+
+fn shutdown(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<Switch<String>>> {
+    if value.is_bool() {
+        return Some(value.at(value.bool(doc)?.value.then(String::new)));
+    }
+    let text = value.string(doc)?;
+    // RFC 9003 §2: the length octet allows 255.
+    if text.value.len() > 255 {
+        doc.error(&text.span, format!("'shutdown' is {} octets long: 255 fit (RFC 9003)", text.value.len()));
+        return None;
+    }
+    Some(At { value: Some(text.value), span: text.span })
+}
+
+/// Where an option stands, or else where its owner does.
+pub(super) fn span_of<T>(option: Option<&At<T>>, otherwise: &Span) -> Span {
+    option.map_or_else(|| otherwise.clone(), |at| at.span.clone())
+}

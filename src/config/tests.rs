@@ -1,0 +1,465 @@
+use std::path::Path;
+use std::time::Duration;
+
+use bgp::speaker::{AllowAsIn, PeerAddress, RemoteAs};
+use bgp::types::{Families, Family};
+use proptest::prelude::*;
+
+use super::*;
+
+/// The example of the contract, word for word where it has values.
+const CONTRACT: &str = r#"
+[bgp]
+asn = 64999
+router_id = "172.30.1.1"
+listen = ["0.0.0.0", "::"]
+port = 179
+ebgp_requires_policy = false
+allow_hold_time_zero = false
+graceful_restart = { enabled = true, restart_time = "120s" }
+
+[bgp.peer_groups.uplink]
+remote_as = "internal"
+password = "foobar"
+families = ["ipv4", "ipv6"]
+allowas_in = "origin"
+hold_time = "9s"
+keepalive = "3s"
+connect_retry = "5s"
+ttl_security = false
+next_hop_self = true
+prefix_list_out = "only-host-prefixes"
+prefix_list_in = "only-default"
+max_prefixes = 100
+bfd = "fabric"
+
+[[bgp.neighbors]]
+interface = "enp2s0"
+peer_group = "uplink"
+
+[[bgp.neighbors]]
+address = "10.0.0.1"
+local_address = "10.0.0.2"
+remote_as = 65001
+port = 179
+passive = false
+
+[bfd.profiles.fabric]
+transmit_interval = "300ms"
+receive_interval = "300ms"
+detect_multiplier = 3
+
+[prefix_lists]
+only-host-prefixes = ["permit 0.0.0.0/0 ge 32", "permit ::/0 ge 128"]
+only-default       = ["permit 0.0.0.0/0", "permit ::/0"]
+
+[advertise]
+prefixes = ["172.30.1.1/32", "f00d::4/128"]
+files = ["/etc/ovn-bgpd/prefixes.d/*.txt"]
+interfaces = ["lo"]
+
+[fib]
+install = "only-default"
+table = 254
+metric = 20
+source_ipv4 = "172.30.1.1"
+source_ipv6 = "f00d::4"
+max_paths = 16
+
+[ovn]
+nb = "tcp:172.17.0.30:6641"
+ovs = "unix:/run/openvswitch/db.sock"
+tls = { key = "k", certificate = "c", ca = "/a" }
+chassis = "auto"
+expose_tenant_networks = false
+expose_ipv6_gua_tenant_networks = false
+tenant_advertisement = "host"
+require_snat_disabled_for_tenant_networks = false
+address_scopes = []
+
+[wiring]
+rules = "per-prefix"
+rule_priority = 32000
+route_protocol = 99
+flow_cookie = 0x3e7
+audit_interval = "300s"
+adopt_upstream = false
+
+[api]
+socket = "/run/ovn-bgpd/ovn-bgpd.sock"
+listen = "127.0.0.1:9179"
+"#;
+
+fn read(text: &str) -> Outcome {
+    parse(text, Path::new("/etc/ovn-bgpd/c.toml"))
+}
+
+/// Problems of a text, without the file name.
+fn problems(text: &str) -> Vec<String> {
+    read(text).problems.iter().map(|p| p.to_string().replace("/etc/ovn-bgpd/c.toml:", "")).collect()
+}
+
+#[test]
+fn the_contract_is_read() {
+    let (config, warnings) = read(CONTRACT).into_result().unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.bgp.speaker.asn, 64999);
+    assert_eq!(config.bgp.listen.len(), 2);
+    let [unnumbered, numbered] = config.bgp.neighbors.as_slice() else { panic!("two neighbours") };
+    assert_eq!(unnumbered.peer.address, PeerAddress::Interface("enp2s0".into()));
+    assert_eq!(unnumbered.peer.remote_as, RemoteAs::Internal);
+    assert_eq!(unnumbered.peer.password.as_ref().unwrap().reveal(), "foobar");
+    assert_eq!(unnumbered.peer.families, Families::ALL);
+    assert_eq!(unnumbered.peer.allowas_in, AllowAsIn::Origin);
+    assert_eq!(unnumbered.peer.hold_time, Duration::from_secs(9));
+    assert_eq!(unnumbered.peer.keepalive, Some(Duration::from_secs(3)));
+    assert_eq!(unnumbered.peer.max_prefixes, Some(100));
+    assert_eq!(unnumbered.prefix_list_out.as_ref().unwrap().name(), "only-host-prefixes");
+    assert_eq!(unnumbered.bfd.as_ref().unwrap().profile, "fabric");
+    assert_eq!(numbered.peer.remote_as, RemoteAs::Number(65001));
+    assert_eq!(numbered.peer.local_address, Some("10.0.0.2".parse().unwrap()));
+    assert_eq!(numbered.prefix_list_in, None);
+    assert_eq!(config.bfd_profiles.get("fabric"), Some(&BfdProfile::default()));
+    assert_eq!(config.fib.install.as_ref().unwrap().name(), "only-default");
+    let ovn = config.ovn.unwrap();
+    assert_eq!(ovn.tls.unwrap().key, Path::new("/etc/ovn-bgpd/k"));
+    assert_eq!(config.wiring, Wiring::default());
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let (config, _) = read(CONTRACT).into_result().unwrap();
+    assert!(!format!("{config:?}").contains("foobar"));
+    // Not even when the line it stands on is broken, or it is of the wrong kind.
+    for broken in
+        ["password = \"foobar", "password = \"foobar\" x", "password = [\"foobar\"]", "password = {a = \"foobar\"}"]
+    {
+        let shown = problems(&CONTRACT.replace("password = \"foobar\"", broken)).join("\n");
+        assert!(!shown.is_empty() && !shown.contains("foobar"), "{shown}");
+    }
+    let long = format!("password = \"{}\"", "foobar".repeat(20));
+    let shown = problems(&CONTRACT.replace("password = \"foobar\"", &long)).join("\n");
+    assert_eq!(shown, "13:12: 'password' is 120 octets long: TCP-MD5 takes 80 at most");
+}
+
+#[test]
+fn defaults() {
+    let text = "[bgp]\nasn = 65000\n[advertise]\nprefixes = [\"2001:db8::1/128\", \"192.0.2.1/32\"]\n[[bgp.neighbors]]\naddress = \"192.0.2.2\"\nremote_as = \"auto\"\nfamilies = [\"ipv4\"]\n";
+    let (config, _) = read(text).into_result().unwrap();
+    assert_eq!(config.bgp.speaker.router_id.to_string(), "192.0.2.1", "the first IPv4 announced");
+    assert_eq!(config.bgp.port, 179);
+    assert!(config.ovn.is_none());
+    let peer = &config.bgp.neighbors[0].peer;
+    assert_eq!(peer.families, Families::NONE.with(Family::Ipv4));
+    assert_eq!(peer.port, 179);
+}
+
+/// One fault, put in the place of a line of the contract → the whole complaint.
+#[test]
+fn every_fault_says_where_and_what_to_do() {
+    let table: &[(&str, &str, &str)] = &[
+        ("asn = 64999", "", "2:1: 'asn' is missing in [bgp]\n    hint: our AS number, for example asn = 64999"),
+        ("asn = 64999", "asn = 0", "3:7: 'asn' is 0: an AS number is from 1 to 4294967295"),
+        ("asn = 64999", "asn = 4294967296", "3:7: 'asn' is 4294967296: an AS number is from 1 to 4294967295"),
+        (
+            "asn = 64999",
+            "asn = 23456",
+            "3:7: 'asn' is 23456: that is AS_TRANS, which stands for a number that does not fit (RFC 6793)",
+        ),
+        ("asn = 64999", "asn = 65535", "3:7: 'asn' is 65535: that is reserved (RFC 7300)"),
+        ("asn = 64999", "asn = \"64999\"", "3:7: 'asn' must be a number, not a string"),
+        ("asn = 64999", "asn = 1.5", "3:7: 'asn' must be a number, not a number with a fraction"),
+        ("asn = 64999", "asn = 64999\nans = 1", "4:1: unknown key 'ans' in [bgp]\n    hint: did you mean 'asn'?"),
+        (
+            "router_id = \"172.30.1.1\"",
+            "router_id = \"0.0.0.0\"",
+            "4:13: 'router_id' is 0.0.0.0, which no neighbour accepts (RFC 6286)",
+        ),
+        (
+            "router_id = \"172.30.1.1\"",
+            "router_id = \"::1\"",
+            "4:13: '::1' is not an IPv4 address, which is how a BGP identifier is written",
+        ),
+        ("listen = [\"0.0.0.0\", \"::\"]", "listen = [\"::\", \"::\"]", "5:17: 'listen' has :: twice"),
+        (
+            "listen = [\"0.0.0.0\", \"::\"]",
+            "listen = [\"::\", \"::1\"]",
+            "5:17: 'listen' has :: already, which includes ::1",
+        ),
+        ("port = 179\nebgp", "port = 0\nebgp", "6:8: 'port' is 0: a port is from 1 to 65535"),
+        (
+            "restart_time = \"120s\"",
+            "restart_time = \"2h\"",
+            "9:53: 'restart_time' is whole seconds, from \"0s\" to \"4095s\"",
+        ),
+        (
+            "restart_time = \"120s\"",
+            "restart_tme = \"120s\"",
+            "9:38: unknown key 'restart_tme' in [bgp.graceful_restart]\n    hint: did you mean 'restart_time'?",
+        ),
+        (
+            "remote_as = \"internal\"",
+            "remote_as = \"interal\"",
+            "12:13: 'remote_as' cannot be \"interal\"\n    hint: did you mean \"internal\"?",
+        ),
+        (
+            "remote_as = \"internal\"",
+            "remote_as = true",
+            "12:13: 'remote_as' must be \"internal\", \"external\", \"auto\" or a number",
+        ),
+        (
+            "remote_as = \"internal\"",
+            "",
+            "26:1: the neighbour has no 'remote_as'\n    hint: remote_as = \"internal\", \"external\", \"auto\" or a number, here or in its peer group",
+        ),
+        (
+            "password = \"foobar\"",
+            "password = \"a\"\npassword_file = \"b\"",
+            "14:17: both 'password' and 'password_file'\n    hint: keep one of them",
+        ),
+        (
+            "families = [\"ipv4\", \"ipv6\"]",
+            "families = []",
+            "14:12: 'families' is empty: nothing could be exchanged\n    hint: [\"ipv4\", \"ipv6\"]",
+        ),
+        (
+            "families = [\"ipv4\", \"ipv6\"]",
+            "families = [\"ipv5\"]",
+            "14:13: 'families' cannot be \"ipv5\"\n    hint: did you mean \"ipv4\"?",
+        ),
+        (
+            "allowas_in = \"origin\"",
+            "allowas_in = true",
+            "15:14: 'allowas_in' = true does not say how often our AS may occur\n    hint: \"origin\", or a count such as 3",
+        ),
+        (
+            "hold_time = \"9s\"",
+            "hold_time = 9",
+            "16:13: 'hold_time' is a number without a unit\n    hint: write \"9s\" for seconds",
+        ),
+        (
+            "hold_time = \"9s\"",
+            "hold_time = \"2s\"",
+            "16:13: 'hold_time' is less than 3 seconds (RFC 4271 §4.2)\n    hint: use BFD to be faster",
+        ),
+        (
+            "hold_time = \"9s\"",
+            "hold_time = \"0s\"",
+            "16:13: 'hold_time' is 0: a dead neighbour would never be noticed\n    hint: allow_hold_time_zero = true in [bgp] if that is what you want",
+        ),
+        (
+            "hold_time = \"9s\"",
+            "hold_time = \"9 sec\"",
+            "16:13: 'hold_time' is \"9 sec\": there is no unit 'sec'\n    hint: such as \"300ms\", \"9s\" or \"2m\"",
+        ),
+        (
+            "hold_time = \"9s\"",
+            "hold_tme = \"9s\"",
+            "16:1: unknown key 'hold_tme' in [bgp.peer_groups.uplink]\n    hint: did you mean 'hold_time'?",
+        ),
+        (
+            "keepalive = \"3s\"",
+            "keepalive = \"9s\"",
+            "17:13: 'keepalive' must be less than 'hold_time', or the neighbour would give up on us\n    hint: a third of it is usual: \"3s\"",
+        ),
+        (
+            "ttl_security = false",
+            "ttl_security = true",
+            "19:16: 'ttl_security' = true does not say how many hops\n    hint: ttl_security = 1 for a neighbour on the same link",
+        ),
+        (
+            "ttl_security = false",
+            "ttl_security = 1\nebgp_multihop = 2",
+            "19:16: 'ttl_security' and 'ebgp_multihop' contradict each other\n    hint: ttl_security = N also allows N hops: leave ebgp_multihop out",
+        ),
+        (
+            "prefix_list_in = \"only-default\"",
+            "prefix_list_in = \"only-defautl\"",
+            "22:18: there is no prefix list 'only-defautl'\n    hint: did you mean 'only-default'?",
+        ),
+        (
+            "bfd = \"fabric\"",
+            "bfd = \"fabrik\"",
+            "24:7: there is no BFD profile 'fabrik'\n    hint: did you mean 'fabric'?",
+        ),
+        (
+            "peer_group = \"uplink\"",
+            "peer_group = \"uplnk\"",
+            "28:14: there is no peer group 'uplnk'\n    hint: did you mean 'uplink'?",
+        ),
+        (
+            "interface = \"enp2s0\"",
+            "interface = \"enp2s0\"\naddress = \"10.0.0.9\"",
+            "27:13: the neighbour has both 'address' and 'interface'\n    hint: an interface alone discovers its neighbour; a fixed link-local one is address = \"fe80::1%eth0\"",
+        ),
+        (
+            "interface = \"enp2s0\"",
+            "",
+            "26:1: the neighbour has neither 'address' nor 'interface'\n    hint: address = \"10.0.0.1\", or interface = \"eth0\" for a neighbour without a number",
+        ),
+        ("interface = \"enp2s0\"", "interface = \"enp2s0/1\"", "27:13: 'enp2s0/1' cannot be the name of an interface"),
+        ("interface = \"enp2s0\"", "address = \"10.0.0.1\"", "31:11: there is a neighbour 10.0.0.1 already"),
+        (
+            "address = \"10.0.0.1\"",
+            "address = \"fe80::1\"",
+            "31:11: a link-local address means nothing without its interface\n    hint: \"fe80::1%eth0\", or interface = \"eth0\" alone",
+        ),
+        (
+            "address = \"10.0.0.1\"",
+            "address = \"leaf1\"",
+            "31:11: 'leaf1' is not an IP address\n    hint: such as \"10.0.0.1\", \"2001:db8::1\" or \"fe80::1%eth0\"; names are not looked up",
+        ),
+        (
+            "address = \"10.0.0.1\"",
+            "address = \"224.0.0.1\"",
+            "31:11: '224.0.0.1' cannot be the address of a neighbour",
+        ),
+        (
+            "local_address = \"10.0.0.2\"",
+            "local_address = \"::1\"",
+            "32:17: 'local_address' ::1 is not of the family of the neighbour 10.0.0.1",
+        ),
+        (
+            "detect_multiplier = 3",
+            "detect_multiplier = 0",
+            "40:21: 'detect_multiplier' is 0: a number of packets is from 1 to 255",
+        ),
+        (
+            "transmit_interval = \"300ms\"",
+            "transmit_interval = \"1ms\"",
+            "38:21: 'transmit_interval' must be at least 10ms",
+        ),
+        ("\"permit 0.0.0.0/0 ge 32\"", "\"permit 0.0.0.0/0 ge 33\"", "43:44: `33` is not a length between 0 and 32"),
+        (
+            "prefixes = [\"172.30.1.1/32\"",
+            "prefixes = [\"172.30.1.1\"",
+            "47:13: '172.30.1.1' has no prefix length\n    hint: write 172.30.1.1/32",
+        ),
+        (
+            "prefixes.d/*.txt",
+            "*/a.txt",
+            "48:10: '/etc/ovn-bgpd/*/a.txt' has a wildcard in a directory\n    hint: '*' and '?' work in the name of the file only",
+        ),
+        (
+            "install = \"only-default\"",
+            "install = \"default\"",
+            "52:11: there is no prefix list 'default'\n    hint: defined in [prefix_lists]: only-default, only-host-prefixes",
+        ),
+        ("table = 254", "table = 255", "53:1: table 255 belongs to the kernel\n    hint: 254 is the main table"),
+        ("source_ipv4 = \"172.30.1.1\"", "source_ipv4 = \"::1\"", "55:15: '::1' is not an IPv4 address"),
+        (
+            "nb = \"tcp:172.17.0.30:6641\"",
+            "nb = \"172.17.0.30\"",
+            "60:6: '172.17.0.30' is not a database remote\n    hint: tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH, separated by commas",
+        ),
+        ("key = \"k\", ", "", "62:7: 'tls' lacks 'key'"),
+        (
+            "chassis = \"auto\"",
+            "chassis = {}",
+            "63:11: 'chassis' names nobody\n    hint: \"auto\", or { hostname = \"…\", system_id = \"…\" }",
+        ),
+        (
+            "tenant_advertisement = \"host\"",
+            "tenant_advertisement = \"hosts\"",
+            "66:24: 'tenant_advertisement' cannot be \"hosts\"\n    hint: did you mean \"host\"?",
+        ),
+        (
+            "rule_priority = 32000",
+            "rule_priority = 32766",
+            "72:17: 'rule_priority' is 32766: a priority before the main table is from 1 to 32765",
+        ),
+        (
+            "route_protocol = 99",
+            "route_protocol = 186",
+            "73:18: protocol 186 belongs to the BGP routes we learn: we would take its routes for ours\n    hint: a number nobody else on this host uses, such as 99",
+        ),
+        ("socket = \"/run", "socket = \"run", "79:10: 'socket' is not an absolute path: 'run/ovn-bgpd/ovn-bgpd.sock'"),
+        (
+            "listen = \"127.0.0.1:9179\"",
+            "listen = \"127.0.0.1\"",
+            "80:10: '127.0.0.1' is not an address with a port, such as 127.0.0.1:9179",
+        ),
+        ("[api]", "[apu]", "78:2: there is no table 'apu'\n    hint: did you mean 'api'?"),
+    ];
+    let mut wrong = Vec::new();
+    for (line, instead, expected) in table {
+        let text = CONTRACT.replacen(line, instead, 1);
+        assert_ne!(text, CONTRACT, "{line} is not in the contract");
+        let outcome = read(&text);
+        assert!(outcome.config.is_none(), "{instead} is accepted");
+        let found = problems(&text);
+        if found != [*expected] {
+            wrong.push(format!("{instead}\n  found {found:#?}\n  expected {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn warnings_do_not_stop() {
+    for (line, instead, expected) in [
+        (
+            "listen = \"127.0.0.1:9179\"",
+            "listen = \"0.0.0.0:9179\"",
+            "80:10: warning: the API on 0.0.0.0:9179 can be read",
+        ),
+        (
+            "transmit_interval = \"300ms\"",
+            "transmit_interval = \"20ms\"",
+            "38:21: warning: 'transmit_interval' is below 50 ms",
+        ),
+        (
+            "ebgp_requires_policy = false",
+            "ebgp_requires_policy = true",
+            "7:1: warning: with ebgp_requires_policy, neighbour 10.0.0.1 lacks",
+        ),
+    ] {
+        let text = CONTRACT.replacen(line, instead, 1);
+        let outcome = read(&text);
+        assert!(outcome.config.is_some());
+        let shown = problems(&text).join("\n");
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
+
+#[test]
+fn all_faults_are_found_at_once() {
+    let text = "[bgp]\nasn = 0\nfoo = 1\n[[bgp.neighbors]]\nhold_time = 9\n[fib]\nmetric = \"x\"\n[nothing]\n";
+    let lines: Vec<String> = problems(text).iter().map(|p| p.split(": ").next().unwrap().to_owned()).collect();
+    assert_eq!(lines, ["1:1", "2:7", "3:1", "4:1", "4:1", "5:13", "7:10", "8:2"]);
+}
+
+#[test]
+fn broken_toml_says_where() {
+    let shown = problems("[bgp]\nasn = 64999\nrouter_id = \"172.30.1.1\n[fib\n");
+    assert!(shown[0].starts_with("3:13: ") || shown[0].starts_with("3:24: "), "{shown:?}");
+    assert_eq!(problems("").len(), 1);
+    assert!(
+        problems("[bgp]\nasn = 1\nasn = 2\n")[0].starts_with("3:1: duplicate key"),
+        "{:?}",
+        problems("[bgp]\nasn = 1\nasn = 2\n")
+    );
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "\\PC*") {
+        read(&text);
+    }
+
+    /// Near misses find more than noise: a few characters of a good file replaced by others.
+    #[test]
+    fn a_damaged_file_never_panics(damage in proptest::collection::vec((0_usize..3000, "[\\[\\]{}=\"',.#\\n0-9a-zé-]{0,3}"), 1..6)) {
+        let mut text = CONTRACT.to_owned();
+        for (at, with) in damage {
+            let at = at % text.len();
+            if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
+                text.replace_range(at..=at, &with);
+            }
+        }
+        let outcome = read(&text);
+        prop_assert!(outcome.config.is_some() || outcome.problems.iter().any(Problem::is_error));
+        let lines = text.lines().count();
+        prop_assert!(outcome.problems.iter().all(|p| p.line <= lines + 1));
+    }
+}
