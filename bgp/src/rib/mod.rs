@@ -4,13 +4,22 @@
 //! The speaker hands every peer the same [`RouteSet`] by `Arc`; the peer's `AdjOut` keeps what it has already sent and produces
 //! the UPDATEs for the difference on demand, message by message, when its socket can take them. Nothing queues.
 
+mod adj_in;
+mod as_path;
+mod decide;
 mod export;
+mod import;
+mod loc;
 mod out;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use adj_in::{AdjIn, Changes, LimitExceeded, Path, REFUSED_KEPT};
+pub use decide::{Candidate, Peer, Step, Verdict, decide};
 pub use export::{DEFAULT_LOCAL_PREF, ExportContext, NotExported};
+pub use import::{ImportContext, Refused};
+pub use loc::{LearnedNextHop, LocRib, Ranked};
 pub use out::{AdjOut, Counts, Status};
 
 use crate::types::Prefix;
