@@ -1,0 +1,514 @@
+//! The kernel side of the wiring against a real kernel, each test in a network namespace of its own.
+//!
+//! What was applied is compared with what `ip -j` says, and with what the code itself observes afterwards. Needs root; prints why
+//! it does nothing otherwise.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helper functions may fail like the test itself"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ovn_bgpd::actuate::OpError;
+use ovn_bgpd::actuate::kernel::{Kernel, Marks, Scope};
+use ovn_bgpd::actuate::monitor::Change;
+use ovn_bgpd::desired::wiring::{Key, Object, Spec};
+use ovn_bgpd::diff::{Op, diff};
+use ovn_bgpd::mac::Mac;
+use serde_json::Value;
+
+const MAC: Mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);
+
+/// Runs the story in a fresh network namespace with a device `br-ex` (one end of a veth pair) that is up.
+fn in_namespace(story: impl FnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: network namespaces need root");
+        return;
+    }
+    // A plain thread: its namespace goes with it.
+    let thread = std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link set lo up");
+        // No link-local addresses that come and go by themselves.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").unwrap();
+        ip("link add br-ex type veth peer name peer");
+        ip("link set peer up");
+        ip("link set br-ex up");
+        story();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The list a command of `ip -j` prints; a table that does not exist is empty.
+fn ip_json(arguments: &str) -> Vec<Value> {
+    let output = Command::new("ip").args(["-j", "-d", "-N"]).args(arguments.split(' ')).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+fn scope() -> Scope {
+    Scope { tables: [10].into(), devices: ["br-ex".to_owned()].into() }
+}
+
+fn route(to: &str) -> Key {
+    Key::Route { table: 10, to: to.parse().unwrap() }
+}
+
+fn to_bridge(via: Option<&str>) -> Spec {
+    Spec::Route { device: "br-ex".into(), via: via.map(|via| via.parse().unwrap()) }
+}
+
+fn rule(to: &str) -> Key {
+    Key::Rule { to: Some(to.parse().unwrap()), v6: to.contains(':'), table: 10 }
+}
+
+fn neighbour(address: &str) -> Key {
+    Key::Neighbour { device: "br-ex".into(), address: address.parse().unwrap() }
+}
+
+/// Everything a provider bridge with one port of each kind needs.
+fn everything() -> BTreeMap<Key, Spec> {
+    let device = || "br-ex".to_owned();
+    [
+        (Key::LinkUp { device: device() }, Spec::Present),
+        (Key::Address { device: device(), address: "169.254.1.1/32".parse().unwrap() }, Spec::Present),
+        (Key::Address { device: device(), address: "fd53:d91e:400:7f17::1:1/128".parse().unwrap() }, Spec::Present),
+        (Key::Sysctl { path: "net/ipv4/conf/br-ex/proxy_arp".into() }, Spec::Value("1".into())),
+        (Key::Sysctl { path: "net/ipv6/conf/br-ex/proxy_ndp".into() }, Spec::Value("1".into())),
+        (route("0.0.0.0/0"), to_bridge(None)),
+        (route("::/0"), to_bridge(None)),
+        (route("203.0.113.5/32"), to_bridge(None)),
+        (route("10.0.0.0/24"), to_bridge(Some("203.0.113.5"))),
+        (route("2001:db8::5/128"), to_bridge(None)),
+        (route("2001:db8:1::/64"), to_bridge(Some("2001:db8::5"))),
+        (rule("203.0.113.5/32"), Spec::Present),
+        (rule("10.0.0.0/24"), Spec::Present),
+        (rule("2001:db8::5/128"), Spec::Present),
+        (Key::Rule { to: None, v6: false, table: 10 }, Spec::Present),
+        (Key::Rule { to: None, v6: true, table: 10 }, Spec::Present),
+        (neighbour("203.0.113.5"), Spec::Lladdr(MAC)),
+        (neighbour("2001:db8::5"), Spec::Lladdr(MAC)),
+        (Key::Proxy { device: device(), address: "2001:db8::".parse().unwrap() }, Spec::Present),
+    ]
+    .into()
+}
+
+fn wanted(specs: &BTreeMap<Key, Spec>) -> BTreeMap<Key, Object> {
+    specs.iter().map(|(key, spec)| (key.clone(), Object { spec: spec.clone(), owners: BTreeSet::new() })).collect()
+}
+
+fn sets(specs: &BTreeMap<Key, Spec>) -> Vec<Op> {
+    specs.iter().map(|(key, spec)| Op::Set(key.clone(), spec.clone())).collect()
+}
+
+#[track_caller]
+fn apply(kernel: &mut Kernel, ops: &[Op]) {
+    for (op, result) in ops.iter().zip(kernel.apply(ops)) {
+        if let Err(error) = result {
+            panic!("{op:?}: {error}");
+        }
+    }
+}
+
+/// Observes, applies the difference, and says how many objects differed.
+#[track_caller]
+fn reconcile(kernel: &mut Kernel, specs: &BTreeMap<Key, Spec>) -> usize {
+    let wanted = wanted(specs);
+    let difference = diff(&wanted, &kernel.observe(&scope(), &wanted).unwrap());
+    let sets = difference.add.iter().chain(&difference.change).map(|(key, spec)| Op::Set(key.clone(), spec.clone()));
+    let removals = difference.remove.keys().rev().cloned().map(Op::Remove);
+    apply(kernel, &sets.chain(removals).collect::<Vec<_>>());
+    difference.len()
+}
+
+#[test]
+fn everything_applied_is_what_the_system_shows_and_what_is_observed() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        ip("link set br-ex down");
+        apply(&mut kernel, &sets(&everything()));
+
+        let rules: Vec<Value> = ip_json("rule show").into_iter().filter(|rule| rule["priority"] == 32000).collect();
+        let of = |dst: &str| rules.iter().find(|rule| rule["dst"] == dst);
+        assert!(of("203.0.113.5").is_some_and(|rule| rule["table"] == "10" && rule["protocol"] == "99"), "{rules:?}");
+        assert!(of("10.0.0.0").is_some_and(|rule| rule["dstlen"] == 24), "{rules:?}");
+        assert_eq!(rules.len(), 3, "two addresses and one for everything: {rules:?}");
+        assert_eq!(ip_json("-6 rule show").iter().filter(|rule| rule["priority"] == 32000).count(), 2);
+
+        let routes = ip_json("route show table 10");
+        let of = |dst: &str| routes.iter().find(|route| route["dst"] == dst).unwrap();
+        assert_eq!((&of("203.0.113.5")["dev"], &of("203.0.113.5")["protocol"]), (&"br-ex".into(), &"99".into()));
+        assert_eq!(of("203.0.113.5")["scope"], "253");
+        assert_eq!(of("10.0.0.0/24")["gateway"], "203.0.113.5");
+        assert_eq!(of("10.0.0.0/24")["flags"], serde_json::json!(["onlink"]));
+        assert_eq!(of("default")["dev"], "br-ex");
+        let routes = ip_json("-6 route show table 10");
+        let of = |dst: &str| routes.iter().find(|route| route["dst"] == dst).unwrap();
+        assert_eq!(of("2001:db8:1::/64")["gateway"], "2001:db8::5");
+        assert_eq!(of("2001:db8::5")["protocol"], "99");
+        assert_eq!(of("default")["dev"], "br-ex");
+
+        let neighbours = ip_json("neigh show dev br-ex nud permanent");
+        for address in ["203.0.113.5", "2001:db8::5"] {
+            let entry = neighbours.iter().find(|entry| entry["dst"] == address).unwrap();
+            assert_eq!(entry["lladdr"], MAC.to_string());
+            assert_eq!(entry["protocol"], "99", "the mark");
+        }
+        let proxies = ip_json("-6 neigh show proxy");
+        assert_eq!(proxies.len(), 1);
+        assert_eq!(proxies[0]["dst"], "2001:db8::");
+
+        let shown = ip("addr show dev br-ex");
+        assert!(shown.contains("inet 169.254.1.1/32") && shown.contains("fd53:d91e:400:7f17::1:1/128"), "{shown}");
+        assert!(!shown.contains("tentative"), "{shown}");
+        assert!(shown.contains("UP"), "{shown}");
+        assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv6/conf/br-ex/proxy_ndp").unwrap().trim(), "1");
+
+        let observed = kernel.observe(&scope(), &wanted(&everything())).unwrap();
+        assert_eq!(observed, everything());
+    });
+}
+
+#[test]
+fn a_restart_finds_its_own_things_and_changes_nothing() {
+    in_namespace(|| {
+        apply(&mut Kernel::new(Marks::default()), &sets(&everything()));
+        let mut restarted = Kernel::new(Marks::default());
+        assert_eq!(reconcile(&mut restarted, &everything()), 0);
+    });
+}
+
+#[test]
+fn what_is_no_longer_wanted_is_found_by_its_mark_and_removed() {
+    in_namespace(|| {
+        apply(&mut Kernel::new(Marks::default()), &sets(&everything()));
+        let mut restarted = Kernel::new(Marks::default());
+        let removed = reconcile(&mut restarted, &BTreeMap::new());
+        assert_eq!(removed, everything().len() - 3, "all but the state of the link and the sysctls");
+        assert!(ip_json("rule show").iter().all(|rule| rule["priority"] != 32000));
+        assert!(ip_json("-6 rule show").iter().all(|rule| rule["priority"] != 32000));
+        assert!(ip_json("route show table 10").is_empty() && ip_json("-6 route show table 10").is_empty());
+        assert!(ip_json("neigh show nud permanent").is_empty() && ip_json("-6 neigh show proxy").is_empty());
+        assert!(!ip("addr show dev br-ex").contains("169.254"));
+        assert_eq!(reconcile(&mut restarted, &BTreeMap::new()), 0);
+    });
+}
+
+#[test]
+fn removing_what_is_not_there_is_no_error() {
+    in_namespace(|| {
+        let removals: Vec<Op> = everything().into_keys().rev().map(Op::Remove).collect();
+        apply(&mut Kernel::new(Marks::default()), &removals);
+        let elsewhere = Key::Neighbour { device: "gone".into(), address: "10.0.0.1".parse().unwrap() };
+        apply(&mut Kernel::new(Marks::default()), &[Op::Remove(elsewhere)]);
+    });
+}
+
+#[test]
+fn what_others_have_made_is_never_removed() {
+    in_namespace(|| {
+        let foreign = [
+            "rule add to 10.9.0.1 lookup 10 priority 32000",
+            "rule add to 10.9.0.2 lookup 10 priority 100 protocol 99",
+            "route add 10.9.0.1/32 dev br-ex table 10",
+            "route add 10.9.0.1/32 dev br-ex table 10 metric 50",
+            "route add 10.9.0.0/24 dev br-ex proto 99",
+            "route add 2001:db8:9::1/128 dev br-ex table 10",
+            "neigh add 10.9.0.1 lladdr 02:00:00:00:00:01 dev br-ex nud permanent",
+            "neigh add proxy 2001:db8:9::1 dev br-ex",
+            "addr add 169.254.9.9/32 dev br-ex",
+            "addr add 10.9.0.7/24 dev br-ex",
+        ];
+        for command in foreign {
+            ip(command);
+        }
+        let world = || {
+            [
+                "rule show",
+                "route show table all",
+                "-6 route show table all",
+                "neigh show",
+                "-6 neigh show proxy",
+                "addr show",
+            ]
+            .map(|what| ip(what).lines().filter(|line| !line.contains("fe80")).map(str::to_owned).collect::<Vec<_>>())
+        };
+        let before = world();
+        let mut kernel = Kernel::new(Marks::default());
+        reconcile(&mut kernel, &everything());
+        assert_ne!(before, world());
+        reconcile(&mut kernel, &BTreeMap::new());
+        ip("link set br-ex up");
+        assert_eq!(before, world());
+        // Not even when we are asked for exactly these.
+        let removals = [rule("10.9.0.1/32"), route("10.9.0.1/32"), route("2001:db8:9::1/128")].map(Op::Remove);
+        kernel.apply(&removals);
+        assert_eq!(before[1..], world()[1..]);
+    });
+}
+
+#[test]
+fn what_is_wanted_and_already_there_is_not_made_twice() {
+    in_namespace(|| {
+        ip("rule add to 203.0.113.5 lookup 10 priority 32000");
+        ip("route add 203.0.113.5/32 dev br-ex table 10");
+        ip("neigh add 203.0.113.5 lladdr fa:16:3e:00:00:01 dev br-ex nud permanent");
+        let specs: BTreeMap<Key, Spec> = everything()
+            .into_iter()
+            .filter(|(key, _)| {
+                [rule("203.0.113.5/32"), route("203.0.113.5/32"), neighbour("203.0.113.5")].contains(key)
+            })
+            .collect();
+        let mut kernel = Kernel::new(Marks::default());
+        assert_eq!(specs.len(), 3);
+        assert_eq!(reconcile(&mut kernel, &specs), 0);
+        assert_eq!(ip_json("rule show").iter().filter(|rule| rule["priority"] == 32000).count(), 1);
+    });
+}
+
+#[test]
+fn changed_specifications_are_replaced_in_place() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        apply(&mut kernel, &sets(&everything()));
+        let mut specs = everything();
+        let other = Mac([0xfa, 0x16, 0x3e, 0, 0, 2]);
+        specs.insert(neighbour("203.0.113.5"), Spec::Lladdr(other));
+        specs.insert(neighbour("2001:db8::5"), Spec::Lladdr(other));
+        specs.insert(route("10.0.0.0/24"), to_bridge(Some("203.0.113.6")));
+        specs.insert(route("2001:db8:1::/64"), to_bridge(Some("2001:db8::6")));
+        specs.insert(route("2001:db8::5/128"), to_bridge(Some("2001:db8::7")));
+        specs.insert(route("203.0.113.5/32"), to_bridge(Some("203.0.113.6")));
+        assert_eq!(reconcile(&mut kernel, &specs), 6);
+        assert_eq!(reconcile(&mut kernel, &specs), 0);
+        assert_eq!(ip_json("route show table 10").len(), 3, "replaced, not added");
+        assert_eq!(ip_json("-6 route show table 10").len(), 3, "replaced, not added: {}", ip("-6 route show table 10"));
+        // And back, from gateway to directly connected.
+        assert_eq!(reconcile(&mut kernel, &everything()), 6);
+        assert_eq!(reconcile(&mut kernel, &everything()), 0);
+    });
+}
+
+#[test]
+fn a_neighbour_or_route_that_somebody_spoilt_is_repaired() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        apply(&mut kernel, &sets(&everything()));
+        ip("neigh replace 203.0.113.5 lladdr 02:00:00:00:00:09 dev br-ex nud reachable");
+        ip("route replace blackhole 203.0.113.5/32 table 10");
+        ip("addr del fd53:d91e:400:7f17::1:1/128 dev br-ex");
+        ip("rule del to 10.0.0.0/24 lookup 10 priority 32000");
+        assert_eq!(reconcile(&mut kernel, &everything()), 4);
+        assert_eq!(reconcile(&mut kernel, &everything()), 0);
+    });
+}
+
+#[test]
+fn the_last_ipv4_address_takes_the_routes_along_and_everything_comes_back() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        apply(&mut kernel, &sets(&everything()));
+        ip("addr del 169.254.1.1/32 dev br-ex");
+        assert!(reconcile(&mut kernel, &everything()) >= 4, "the address and three routes");
+        assert_eq!(reconcile(&mut kernel, &everything()), 0);
+    });
+}
+
+#[test]
+fn a_device_that_was_made_anew_is_found_by_its_name() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        apply(&mut kernel, &sets(&everything()));
+        ip("link del br-ex");
+        ip("link add br-ex type veth peer name peer");
+        ip("link set peer up");
+        // Not observed in between: the old index is still remembered.
+        apply(&mut kernel, &sets(&everything()));
+        assert_eq!(reconcile(&mut kernel, &everything()), 0);
+    });
+}
+
+#[test]
+fn errors_say_what_was_tried_and_what_the_kernel_said() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        ip("link set br-ex down");
+        let ops = [
+            Op::Set(route("10.0.0.1/32"), to_bridge(None)),
+            Op::Set(rule("10.0.0.1/32"), Spec::Present),
+            Op::Set(route("10.0.0.2/32"), Spec::Route { device: "nowhere".into(), via: None }),
+            Op::Set(Key::VlanDevice { name: "br-ex.7".into() }, Spec::Vlan { parent: "br-ex".into(), tag: 7 }),
+            Op::Set(Key::Sysctl { path: "net/ipv4/conf/nowhere/proxy_arp".into() }, Spec::Value("1".into())),
+        ];
+        let results = kernel.apply(&ops);
+        let text = |index: usize| results[index].as_ref().unwrap_err().to_string();
+        assert_eq!(
+            text(0),
+            "replace route 10.0.0.1/32 dev br-ex table 10: Network is down (os error 100): Device for nexthop is not up",
+        );
+        assert!(results[1].is_ok(), "one that fails does not stop the next");
+        assert_eq!(text(2), "device nowhere does not exist");
+        match &results[3] {
+            Ok(()) => assert!(ip("link show br-ex.7").contains("alias ovn-bgpd")),
+            Err(error) => {
+                assert!(matches!(error, OpError::NoVlanSupport(_)), "{error}");
+                assert!(error.to_string().contains("8021q"));
+            }
+        }
+        assert!(text(4).starts_with("/proc/sys/net/ipv4/conf/nowhere/proxy_arp: "), "{}", text(4));
+    });
+}
+
+#[test]
+fn links_addresses_and_tables_are_seen() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        ip("link set br-ex address 02:00:00:00:00:05");
+        ip("addr add 172.30.1.1/32 dev lo");
+        ip("rule add from 10.0.0.1 lookup 77");
+        ip("rule add to 10.0.0.1 lookup 78");
+        ip("route add 10.1.0.0/16 dev br-ex table 79");
+        let links = kernel.links().unwrap();
+        let link = links.iter().find(|link| link.name == "br-ex").unwrap();
+        assert_eq!(link.mac, Some(Mac([2, 0, 0, 0, 0, 5])));
+        assert!(link.up && link.ifindex > 0);
+        let addresses = kernel.addresses(&["lo".to_owned()].into()).unwrap();
+        assert!(addresses["lo"].contains(&"172.30.1.1/32".parse().unwrap()));
+        assert_eq!(addresses.len(), 1);
+        let tables = kernel.tables_in_use().unwrap();
+        assert!(tables.is_superset(&[77, 78, 79].into()), "{tables:?}");
+    });
+}
+
+/// Runs an async story in a namespace.
+fn in_namespace_async<F: Future<Output = ()>>(story: impl FnOnce() -> F + Send + 'static) {
+    in_namespace(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story());
+    });
+}
+
+#[test]
+fn the_monitor_tells_what_others_do_and_keeps_quiet_about_us() {
+    in_namespace_async(|| async {
+        let mut kernel = Kernel::new(Marks::default());
+        let mut monitor = kernel.monitor(scope()).unwrap();
+        apply(&mut kernel, &sets(&everything()));
+        let quiet = tokio::time::timeout(Duration::from_millis(50), monitor.next()).await;
+        assert!(quiet.is_err(), "our own changes: {quiet:?}");
+
+        for (command, expect) in [
+            ("route del 203.0.113.5/32 table 10", "routes"),
+            ("-6 route del 2001:db8::5/128 table 10", "routes"),
+            ("rule del to 203.0.113.5 lookup 10 priority 32000", "rules"),
+            ("neigh del 203.0.113.5 dev br-ex", "neighbours"),
+            ("addr del 169.254.1.1/32 dev br-ex", "addresses"),
+        ] {
+            ip(command);
+            let change = tokio::time::timeout(Duration::from_secs(2), monitor.next()).await.expect(command).unwrap();
+            assert!(format!("{change:?}").contains(&format!("{expect}: true")), "{command}: {change:?}");
+            assert!(!change.links && !change.lost, "{command}: {change:?}");
+        }
+        ip("link set br-ex down");
+        let change = tokio::time::timeout(Duration::from_secs(2), monitor.next()).await.unwrap().unwrap();
+        assert!(change.links);
+    });
+}
+
+#[test]
+fn the_monitor_does_not_care_for_what_is_not_ours() {
+    in_namespace_async(|| async {
+        let kernel = Kernel::new(Marks::default());
+        let mut monitor = kernel.monitor(scope()).unwrap();
+        for command in [
+            "link set peer down",
+            "link set peer up",
+            "route add 10.1.0.0/16 dev br-ex table 55",
+            "neigh add 10.9.0.1 lladdr 02:00:00:00:00:01 dev br-ex nud reachable",
+            "addr add 10.9.0.1/24 dev peer",
+            "rule add to 10.9.0.1 lookup 55 priority 5",
+        ] {
+            ip(command);
+        }
+        // The other end of the wire went down and up, so br-ex lost its carrier; that is the only thing of ours.
+        while let Ok(change) = tokio::time::timeout(Duration::from_millis(100), monitor.next()).await {
+            let change = change.unwrap();
+            assert_eq!(change, Change { links: change.links, ..Change::default() });
+        }
+    });
+}
+
+#[test]
+fn a_link_flap_is_repaired_within_a_tenth_of_a_second() {
+    in_namespace_async(|| async {
+        let mut kernel = Kernel::new(Marks::default());
+        let mut monitor = kernel.monitor(scope()).unwrap();
+        apply(&mut kernel, &sets(&everything()));
+        let started = Instant::now();
+        ip("link set br-ex down");
+        ip("link set br-ex up");
+        monitor.next().await.unwrap();
+        while reconcile(&mut kernel, &everything()) > 0 {}
+        let took = started.elapsed();
+        assert_eq!(kernel.observe(&scope(), &wanted(&everything())).unwrap(), everything());
+        assert!(took < Duration::from_millis(100), "{took:?}, two forks of ip included");
+    });
+}
+
+/// The wiring of `count` ports: per port a rule, a route and a neighbour.
+fn ports(count: u32, rules: bool) -> BTreeMap<Key, Spec> {
+    let mut specs = BTreeMap::new();
+    for index in 0..count {
+        let address = std::net::Ipv4Addr::from(0x0a80_0000 + index);
+        specs.insert(route(&format!("{address}/32")), to_bridge(None));
+        specs.insert(neighbour(&address.to_string()), Spec::Lladdr(MAC));
+        if rules {
+            specs.insert(rule(&format!("{address}/32")), Spec::Present);
+        }
+    }
+    specs
+}
+
+#[test]
+fn five_thousand_ports_go_in_and_out() {
+    in_namespace(|| {
+        let mut kernel = Kernel::new(Marks::default());
+        for (count, rules) in [(1000, true), (5000, false), (5000, true)] {
+            let specs = ports(count, rules);
+            let started = Instant::now();
+            apply(&mut kernel, &sets(&specs));
+            let applied = started.elapsed();
+            let started = Instant::now();
+            let observed = kernel.observe(&scope(), &wanted(&specs)).unwrap();
+            let seen = started.elapsed();
+            assert_eq!(observed, specs);
+
+            let one: BTreeMap<Key, Spec> =
+                ports(count + 1, rules).into_iter().filter(|(key, _)| !specs.contains_key(key)).collect();
+            let started = Instant::now();
+            apply(&mut kernel, &sets(&one));
+            let one_more = started.elapsed();
+
+            let started = Instant::now();
+            assert_eq!(reconcile(&mut kernel, &BTreeMap::new()), specs.len() + one.len());
+            println!(
+                "{count} ports, rules {rules}: {} objects applied in {applied:?}, observed in {seen:?}, one port more in \
+                 {one_more:?}, all found and removed in {:?}",
+                specs.len(),
+                started.elapsed()
+            );
+        }
+    });
+}
