@@ -10,6 +10,7 @@
 //! | [`session`] | one peer: the RFC 4271 §8 state machine, collision, timers, negotiation |
 //! | [`rib`] | routes: Adj-RIB-In, the decision, what a peer may be told, packing into UPDATEs |
 //! | [`policy`] | prefix lists |
+//! | [`rng`] | randomness that is reproducible from a seed |
 //! | [`speaker`] | peers and routes behind one handle / poll / next_deadline |
 //! | [`bfd`] | the RFC 5880 state machine |
 //! | [`unnumbered`] | router advertisements and neighbour discovery for interface peers |
@@ -22,6 +23,7 @@ pub mod bfd;
 pub mod driver;
 pub mod policy;
 pub mod rib;
+pub mod rng;
 pub mod session;
 pub mod speaker;
 pub mod types;

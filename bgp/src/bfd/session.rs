@@ -1,0 +1,444 @@
+//! One session: states (RFC 5880 §6.2), timers (§6.8.2–6.8.4, 6.8.7), poll sequences (§6.5, §6.8.3).
+//!
+//! ```text
+//!                              +--+
+//!                              |  | UP, ADMIN DOWN, TIMER
+//!                              |  V
+//!                      DOWN  +------+  INIT
+//!               +------------|      |------------+
+//!               |            | DOWN |            |
+//!               |  +-------->|      |<--------+  |
+//!               |  |         +------+         |  |
+//!               |  |                          |  |
+//!               |  |               ADMIN DOWN,|  |
+//!               |  |ADMIN DOWN,          DOWN,|  |
+//!               |  |TIMER                TIMER|  |
+//!               V  |                          |  V
+//!             +------+                      +------+
+//!        +----|      |                      |      |----+
+//!    DOWN|    | INIT |--------------------->|  UP  |    |INIT, UP
+//!        +--->|      | INIT, UP             |      |<---+
+//!             +------+                      +------+
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::Discard;
+use super::auth::Auth;
+use super::packet::{Diagnostic, Packet, State};
+use crate::rng::Rng;
+
+/// While the session is not up, neither side may ask to send faster (RFC 5880 §6.8.3).
+pub const SLOW: Duration = Duration::from_secs(1);
+
+/// Nobody gains from more than a thousand packets a second, whatever the peer allows.
+const FASTEST: Duration = Duration::from_millis(1);
+
+/// What a session aims for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Desired Min TX Interval while up.
+    pub transmit_interval: Duration,
+    /// Required Min RX Interval.
+    pub receive_interval: Duration,
+    /// Detect Mult.
+    pub detect_multiplier: u8,
+    /// Wait for the peer's first packet before sending any (RFC 5880 §6.1 passive role).
+    pub passive: bool,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            transmit_interval: Duration::from_millis(300),
+            receive_interval: Duration::from_millis(300),
+            detect_multiplier: 3,
+            passive: false,
+        }
+    }
+}
+
+/// The session has changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Before.
+    pub from: State,
+    /// Now.
+    pub to: State,
+    /// Why, as we tell the peer.
+    pub diagnostic: Diagnostic,
+    /// The peer has taken its end down on purpose: RFC 5882 §3.2 says that its forwarding is not to be doubted for it, so a BGP
+    /// session stays.
+    pub remote_admin_down: bool,
+}
+
+/// One session. The names are those of the state variables in RFC 5880 §6.8.1.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    auth: Option<Auth>,
+    rng: Rng,
+    state: State,
+    local_discriminator: u32,
+    remote_discriminator: u32,
+    remote_state: State,
+    local_diagnostic: Diagnostic,
+    remote_diagnostic: Diagnostic,
+    /// bfd.DesiredMinTxInterval: what we say.
+    desired_min_tx: Duration,
+    /// What we go by while a poll for a longer one has not been answered.
+    desired_min_tx_in_use: Duration,
+    /// bfd.RequiredMinRxInterval: what we say.
+    required_min_rx: Duration,
+    /// What the Detection Time goes by while a poll for a shorter one has not been answered.
+    required_min_rx_in_use: Duration,
+    remote_min_tx: Duration,
+    remote_min_rx: Duration,
+    remote_detect_mult: u8,
+    remote_demand: bool,
+    polling: bool,
+    /// The parameters have changed again while a poll was under way: another has to follow (RFC 5880 §6.8.3).
+    poll_again: bool,
+    last_received: Option<Instant>,
+    last_sent: Option<Instant>,
+    transmit_at: Option<Instant>,
+    answer_poll: bool,
+    transition: Option<Transition>,
+}
+
+impl Session {
+    /// A session in state Down that begins to send at once (unless passive). `local_discriminator` is unique on this host and not
+    /// zero.
+    pub fn new(now: Instant, config: SessionConfig, auth: Option<Auth>, local_discriminator: u32, seed: u64) -> Self {
+        Self {
+            config,
+            auth,
+            rng: Rng::new(seed),
+            state: State::Down,
+            local_discriminator,
+            remote_discriminator: 0,
+            remote_state: State::Down,
+            local_diagnostic: Diagnostic::NONE,
+            remote_diagnostic: Diagnostic::NONE,
+            desired_min_tx: config.transmit_interval.max(SLOW),
+            desired_min_tx_in_use: config.transmit_interval.max(SLOW),
+            required_min_rx: config.receive_interval,
+            required_min_rx_in_use: config.receive_interval,
+            remote_min_tx: Duration::ZERO,
+            // RFC 5880 §6.8.1: "This variable MUST be initialized to 1."
+            remote_min_rx: Duration::from_micros(1),
+            remote_detect_mult: 0,
+            remote_demand: false,
+            polling: false,
+            poll_again: false,
+            last_received: None,
+            last_sent: None,
+            transmit_at: (!config.passive).then_some(now),
+            answer_poll: false,
+            transition: None,
+        }
+    }
+
+    /// Takes over a session another process has kept: its state and the peer's discriminator. Meant for a hand-over, and for
+    /// judging single packets.
+    pub const fn resume(&mut self, state: State, remote_discriminator: u32) {
+        self.state = state;
+        self.remote_discriminator = remote_discriminator;
+        if matches!(state, State::Up) {
+            self.desired_min_tx = self.config.transmit_interval;
+            self.desired_min_tx_in_use = self.config.transmit_interval;
+        }
+    }
+
+    /// Takes a packet that was received at `at` and has passed the rules which need no session, and TTL and source checks.
+    /// `covered` is what its Length covers.
+    ///
+    /// # Errors
+    /// The rule for which it is discarded.
+    pub fn receive(&mut self, at: Instant, packet: &Packet, covered: &[u8]) -> Result<(), Discard> {
+        match (&mut self.auth, packet.authentication) {
+            (None, true) => return Err(Discard::AuthUnexpected),
+            (Some(_), false) => return Err(Discard::AuthMissing),
+            (Some(auth), true) => auth.verify(covered, packet.detect_mult)?,
+            (None, false) => {}
+        }
+        self.remote_discriminator = packet.my_discriminator;
+        self.remote_state = packet.state;
+        self.remote_diagnostic = packet.diagnostic;
+        self.remote_demand = packet.demand;
+        self.remote_detect_mult = packet.detect_mult;
+        self.remote_min_tx = micros(packet.desired_min_tx);
+        let remote_min_rx = micros(packet.required_min_rx);
+        if self.remote_min_rx != remote_min_rx {
+            self.remote_min_rx = remote_min_rx;
+            self.reschedule(at);
+        }
+        if self.polling && packet.r#final {
+            self.poll_answered(at);
+        }
+        if self.state == State::AdminDown {
+            return Err(Discard::AdminDown);
+        }
+        // The newest counts: packets are handed over in order, but several may share a time.
+        self.last_received = Some(self.last_received.map_or(at, |last| last.max(at)));
+        self.step(at, packet.state);
+        if packet.poll {
+            self.answer_poll = true;
+        }
+        if self.transmit_at.is_none() {
+            self.reschedule(at);
+        }
+        Ok(())
+    }
+
+    /// The state machine of RFC 5880 §6.8.6.
+    fn step(&mut self, now: Instant, remote: State) {
+        match (self.state, remote) {
+            (State::Init | State::Up, State::AdminDown) | (State::Up, State::Down) => {
+                self.go(now, State::Down, Diagnostic::NEIGHBOUR_DOWN);
+            }
+            (State::Down, State::Down) => self.go(now, State::Init, self.local_diagnostic),
+            (State::Down, State::Init) | (State::Init, State::Init | State::Up) => {
+                self.go(now, State::Up, Diagnostic::NONE);
+            }
+            _ => {}
+        }
+    }
+
+    fn go(&mut self, now: Instant, to: State, diagnostic: Diagnostic) {
+        let from = self.state;
+        self.state = to;
+        self.local_diagnostic = diagnostic;
+        let remote_admin_down = self.remote_state == State::AdminDown;
+        self.transition = Some(Transition { from, to, diagnostic, remote_admin_down });
+        if to == State::Up {
+            // From the slow rate to the configured one: a change like any other, so it is polled for.
+            self.change(now, self.config.transmit_interval, self.config.receive_interval);
+        } else {
+            // Without an established session there is nothing to poll: the values hold at once.
+            self.desired_min_tx = self.config.transmit_interval.max(SLOW);
+            self.desired_min_tx_in_use = self.desired_min_tx;
+            self.required_min_rx = self.config.receive_interval;
+            self.required_min_rx_in_use = self.required_min_rx;
+            self.polling = false;
+            self.poll_again = false;
+        }
+        // The peer should know at once, not at the next interval.
+        self.transmit_at = Some(now);
+        if let Some(auth) = &mut self.auth {
+            auth.contents_changed();
+        }
+    }
+
+    /// New intervals for a session that is up. RFC 5880 §6.8.3: a longer transmit interval is used, and a shorter receive interval
+    /// believed in, only when the peer has answered a poll; the other directions hold at once.
+    fn change(&mut self, now: Instant, desired_min_tx: Duration, required_min_rx: Duration) {
+        if self.desired_min_tx == desired_min_tx && self.required_min_rx == required_min_rx {
+            return;
+        }
+        self.desired_min_tx = desired_min_tx;
+        self.required_min_rx = required_min_rx;
+        self.desired_min_tx_in_use = self.desired_min_tx_in_use.min(desired_min_tx);
+        self.required_min_rx_in_use = self.required_min_rx_in_use.max(required_min_rx);
+        // A poll under way may be answered for the old values; only the next one's answer proves that the new ones are known.
+        self.poll_again = self.polling;
+        self.polling = true;
+        self.reschedule(now);
+    }
+
+    fn poll_answered(&mut self, now: Instant) {
+        if std::mem::take(&mut self.poll_again) {
+            // One packet without P must not be needed in between: the peer answers each P with an F, and the F that answers
+            // the new values comes after this one.
+            self.transmit_at = Some(now);
+            return;
+        }
+        self.polling = false;
+        self.desired_min_tx_in_use = self.desired_min_tx;
+        self.required_min_rx_in_use = self.required_min_rx;
+        self.reschedule(now);
+    }
+
+    /// New settings; a session that is up changes by a poll sequence and does not flap.
+    pub fn reconfigure(&mut self, now: Instant, config: SessionConfig) {
+        self.config = config;
+        if self.state == State::Up {
+            self.change(now, config.transmit_interval, config.receive_interval);
+            return;
+        }
+        self.desired_min_tx = config.transmit_interval.max(SLOW);
+        self.desired_min_tx_in_use = self.desired_min_tx;
+        self.required_min_rx = config.receive_interval;
+        self.required_min_rx_in_use = config.receive_interval;
+        self.reschedule(now);
+    }
+
+    /// Takes the session down on purpose, or lets it come up again (RFC 5880 §6.8.16).
+    pub fn set_admin_down(&mut self, now: Instant, down: bool) {
+        match (down, self.state) {
+            (true, State::AdminDown) => {}
+            (true, _) => self.go(now, State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN),
+            (false, State::AdminDown) => {
+                self.remote_discriminator = 0;
+                self.last_received = None;
+                self.go(now, State::Down, Diagnostic::NONE);
+            }
+            (false, _) => {}
+        }
+    }
+
+    /// Time has passed. To be called only after every packet the socket holds was given to [`Session::receive`]: silence is
+    /// judged by what the kernel has received, not by when we looked.
+    pub fn tick(&mut self, now: Instant) {
+        if self.detection_deadline().is_some_and(|at| at <= now) {
+            self.remote_discriminator = 0;
+            self.last_received = None;
+            self.remote_min_rx = Duration::from_micros(1);
+            if let Some(auth) = &mut self.auth {
+                auth.forget_sequence();
+            }
+            if matches!(self.state, State::Init | State::Up) {
+                self.remote_state = State::Down;
+                self.go(now, State::Down, Diagnostic::DETECTION_TIME_EXPIRED);
+            }
+        }
+    }
+
+    /// The packet to send now, if one is due: an answer to a poll, a change to tell, or the periodic one.
+    pub fn transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let answer = std::mem::take(&mut self.answer_poll);
+        let due = self.transmit_at.is_some_and(|at| at <= now);
+        if !answer && !due {
+            return None;
+        }
+        let packet = Packet {
+            diagnostic: self.local_diagnostic,
+            state: self.state,
+            // RFC 5880 §6.5: "A packet with both the Poll (P) and Final (F) bits set" must not be sent.
+            poll: self.polling && !answer,
+            r#final: answer,
+            // We share fate with the control plane.
+            control_plane_independent: false,
+            authentication: self.auth.is_some(),
+            demand: false,
+            detect_mult: self.config.detect_multiplier,
+            my_discriminator: self.local_discriminator,
+            your_discriminator: self.remote_discriminator,
+            desired_min_tx: to_micros(self.desired_min_tx),
+            required_min_rx: to_micros(self.required_min_rx),
+            // We loop no echo packets back.
+            required_min_echo_rx: 0,
+        };
+        let mut octets = packet.emit(self.auth.as_ref().map_or(0, Auth::len));
+        if let Some(auth) = &mut self.auth {
+            auth.sign(&mut octets);
+        }
+        if due {
+            self.last_sent = Some(now);
+            self.transmit_at = self.interval().map(|interval| now + self.spread(interval));
+        }
+        Some(octets)
+    }
+
+    /// RFC 5880 §6.8.7: "the transmit interval […] MUST be reduced by a random value of 0 to 25%", and to no more than 90% if
+    /// Detect Mult is 1.
+    fn spread(&mut self, interval: Duration) -> Duration {
+        let spread = self.rng.jitter(interval);
+        if self.config.detect_multiplier == 1 { spread.min(interval.mul_f64(0.9)) } else { spread }
+    }
+
+    /// The time between periodic packets; `None`: none are sent.
+    pub fn interval(&self) -> Option<Duration> {
+        // RFC 5880 §6.8.7: "If bfd.RemoteMinRxInterval is zero", "passive role and bfd.RemoteDiscr is zero", and demand mode on
+        // the remote system with both ends up and no poll in progress: no periodic transmission.
+        let silent = self.remote_min_rx.is_zero()
+            || (self.config.passive && self.remote_discriminator == 0)
+            || (self.remote_demand && self.state == State::Up && self.remote_state == State::Up && !self.polling);
+        (!silent).then(|| self.desired_min_tx_in_use.max(self.remote_min_rx).max(FASTEST))
+    }
+
+    /// Moves the next periodic packet after an interval has changed: relative to the last one sent, never later than it was due.
+    fn reschedule(&mut self, now: Instant) {
+        let Some(interval) = self.interval() else {
+            self.transmit_at = None;
+            return;
+        };
+        let spread = self.spread(interval);
+        self.transmit_at = Some(self.last_sent.map_or(now, |last| (last + spread).max(now)));
+    }
+
+    /// Silence for so long ends the session (RFC 5880 §6.8.4); zero while nothing was received.
+    pub fn detection_time(&self) -> Duration {
+        self.required_min_rx_in_use.max(self.remote_min_tx) * u32::from(self.remote_detect_mult)
+    }
+
+    fn detection_deadline(&self) -> Option<Instant> {
+        self.last_received.map(|last| last + self.detection_time())
+    }
+
+    /// When to call [`Session::tick`] and [`Session::transmit`].
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.transmit_at, self.detection_deadline()].into_iter().flatten().min()
+    }
+
+    /// Whether a packet has to go out before any time passes.
+    pub const fn answers_poll(&self) -> bool {
+        self.answer_poll
+    }
+
+    /// The state change since the last call.
+    pub const fn take_transition(&mut self) -> Option<Transition> {
+        self.transition.take()
+    }
+
+    /// bfd.SessionState.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// bfd.RemoteSessionState.
+    pub const fn remote_state(&self) -> State {
+        self.remote_state
+    }
+
+    /// bfd.LocalDiscr.
+    pub const fn local_discriminator(&self) -> u32 {
+        self.local_discriminator
+    }
+
+    /// bfd.RemoteDiscr.
+    pub const fn remote_discriminator(&self) -> u32 {
+        self.remote_discriminator
+    }
+
+    /// bfd.LocalDiag and the peer's last diagnostic.
+    pub const fn diagnostics(&self) -> (Diagnostic, Diagnostic) {
+        (self.local_diagnostic, self.remote_diagnostic)
+    }
+
+    /// What the session aims for.
+    pub const fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    /// Whether authentication is in use.
+    pub const fn authenticated(&self) -> bool {
+        self.auth.is_some()
+    }
+
+    /// A poll sequence is under way.
+    pub const fn polling(&self) -> bool {
+        self.polling
+    }
+}
+
+fn micros(interval: u32) -> Duration {
+    Duration::from_micros(interval.into())
+}
+
+fn to_micros(interval: Duration) -> u32 {
+    u32::try_from(interval.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
