@@ -86,5 +86,13 @@ class OvnBgpd:
     def wait_established(self, neighbor: str, timeout: float = 30.0) -> None:
         wait_for(f"{self.node.name} (ovn-bgpd): session with {neighbor}", lambda: self.established(neighbor), timeout)
 
+    def wait_learned(self, prefix: str, timeout: float = 10.0) -> dict:
+        """The route we learned, as `show learned` prints it."""
+
+        def look():
+            return next((entry for entry in self.show("learned") if entry.get("prefix") == prefix), None)
+
+        return wait_for(f"{self.node.name} (ovn-bgpd): {prefix} learned", look, timeout)
+
     def resident_kib(self) -> int:
         return int(self.node.status(self.name, "VmRSS").split()[0])

@@ -29,7 +29,8 @@ def owner_tag(pid: int | None = None) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return f"{pid}-gone"
-    return f"{pid}-{stat.rsplit(')', 1)[1].split()[19]}"
+    fields = stat.rsplit(")", 1)[1].split()
+    return f"{pid}-{'gone' if fields[0] in 'ZX' else fields[19]}"
 
 
 def owner_alive(tag: str) -> bool:

@@ -18,7 +18,7 @@ from .engine import RUNS, Engine
 from .shell import LabError, run, wait_for
 from .topology import End, Topology
 
-CLEAN_ENV = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]
+CLEAN_ENV = ["env", "-i", "-C", "/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]
 
 
 class Node:
@@ -34,7 +34,7 @@ class Node:
     def enter(self, namespace: str | None = None) -> list[str]:
         """The command prefix that enters the node, or a namespace (a virtual machine) inside it."""
         inside = ["ip", "netns", "exec", namespace] if namespace else []
-        return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--wd=/", "--", *CLEAN_ENV, *inside]
+        return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *CLEAN_ENV, *inside]
 
     def run(self, command: str | list[str], *, check: bool = True, timeout: float = 30.0, stdin: str | None = None,
             namespace: str | None = None) -> str:  # fmt: skip
@@ -238,12 +238,12 @@ class Lab:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Turns TERM and HUP into the same orderly end as ctrl-C."""
+    """Turns TERM and HUP into the same orderly end as ctrl-C, which also counts when we were started in the background."""
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

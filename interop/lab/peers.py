@@ -116,28 +116,27 @@ class Frr(Peer):
     def routes(self) -> dict[str, Route]:
         found: dict[str, Route] = {}
         for family in ("ipv4", "ipv6"):
-            table = self.json(f"show bgp {family} unicast detail").get("routes", {})
-            for prefix, entry in table.items():
-                paths = entry.get("paths", []) if isinstance(entry, dict) else entry
-                learned = [path for path in paths if path.get("peer", {}).get("peerId", "(unspec)") != "(unspec)"]
+            table = self.json(f"show bgp {family} unicast").get("routes", {})
+            for prefix, paths in table.items():
+                learned = [path for path in paths if path.get("peerId", "(unspec)") != "(unspec)"]
                 if learned:
                     found[canonical(prefix)] = self._route(canonical(prefix), learned)
         return found
 
+    def detail(self, prefix: str) -> dict:
+        """Everything about the first path of a prefix (communities, aggregator, …)."""
+        family = "ipv6" if ":" in prefix else "ipv4"
+        paths = self.json(f"show bgp {family} unicast {prefix}").get("paths", [])
+        return paths[0] if paths else {}
+
     @staticmethod
     def _route(prefix: str, paths: list[dict]) -> Route:
         first = paths[0]
-        hops = [hop.get("ip", "") for path in paths for hop in path.get("nexthops", [])]
+        hops = {hop.get("ip", "") for path in paths for hop in path.get("nexthops", [])}
         return Route(
-            prefix,
-            sorted(set(hops)),
-            first.get("aspath", {}).get("string", ""),
-            first.get("origin", ""),
-            first.get("locPrf"),
-            first.get("metric"),
-            first.get("community", {}).get("string", "").split(),
-            first,
-        )
+            prefix, sorted(hops), first.get("path", ""), first.get("origin", ""), first.get("locPrf"), first.get("metric"),
+            raw=first,
+        )  # fmt: skip
 
 
 class Bird(Peer):
@@ -251,3 +250,168 @@ protocol bgp host6 {{
   ipv6 {{ import all; export where source = RTS_STATIC; next hop self; }};
 }}
 """
+
+
+class GoBgp(Peer):
+    """GoBGP: gobgpd with a TOML file, asked through its command line."""
+
+    kind = "GoBGP"
+
+    def start(self, config: str) -> None:
+        self.node.write("/lab/gobgpd.toml", config)
+        self.node.start("gobgpd", "gobgpd -f /lab/gobgpd.toml --api-hosts 127.0.0.1:50051")
+        wait_for(f"{self.node.name}: gobgpd", lambda: self.node.succeeds("gobgp global"))
+
+    def gobgp(self, *words: str) -> list | dict:
+        out = self.node.run(["gobgp", *words, "-j"])
+        try:
+            return json.loads(out or "null") or []
+        except ValueError as broken:
+            raise LabError(f"{self.node.name}: gobgp {' '.join(words)} answered {out[:300]!r}") from broken
+
+    def version(self) -> str:
+        return self.node.run("gobgpd --version 2>&1").split()[-1]
+
+    def established(self, neighbor: str) -> bool:
+        answer = self.gobgp("neighbor", neighbor)
+        entries = answer if isinstance(answer, list) else [answer]
+        return any(entry.get("state", {}).get("session_state") == 6 for entry in entries)
+
+    def originate(self, prefix: str) -> None:
+        family = "ipv6" if ":" in prefix else "ipv4"
+        self.node.run(["gobgp", "global", "rib", "add", prefix, "-a", family])
+
+    def routes(self) -> dict[str, Route]:
+        found: dict[str, Route] = {}
+        for family in ("ipv4", "ipv6"):
+            table = self.gobgp("global", "rib", "-a", family)
+            for prefix, paths in (table.items() if isinstance(table, dict) else []):
+                learned = [path for path in paths if path.get("source-id") or path.get("neighbor-ip") not in (None, "", "<nil>")]
+                if learned:
+                    found[canonical(prefix)] = self._route(canonical(prefix), learned[0])
+        return found
+
+    @staticmethod
+    def _route(prefix: str, path: dict) -> Route:
+        route = Route(prefix, [], raw=path)
+        for attribute in path.get("attrs", []):
+            kind = attribute.get("type")
+            if kind == 1:
+                route.origin = {0: "IGP", 1: "EGP", 2: "incomplete"}.get(attribute.get("value"), "?")
+            elif kind == 2:
+                segments = attribute.get("as_paths") or []
+                route.as_path = " ".join(str(asn) for segment in segments for asn in segment.get("asns", []))
+            elif kind in (3, 14):
+                route.next_hops = [attribute.get("nexthop", "")]
+            elif kind == 4:
+                route.med = attribute.get("metric")
+            elif kind == 5:
+                route.local_pref = attribute.get("value")
+        return route
+
+
+class OpenBgpd(Peer):
+    """OpenBGPD, asked through bgpctl."""
+
+    kind = "OpenBGPD"
+
+    def start(self, config: str) -> None:
+        self.node.write("/etc/openbgpd/bgpd.conf", config, 0o600)
+        self.node.write("/lab/bgpd.conf", config)
+        self.node.run("mkdir -p /run/openbgpd /var/lib/openbgpd; bgpd -n -f /etc/openbgpd/bgpd.conf || bgpd -n")
+        self.node.start("bgpd", "bgpd -d -f /etc/openbgpd/bgpd.conf")
+        wait_for(f"{self.node.name}: bgpd", lambda: self.node.succeeds("bgpctl show summary"))
+
+    def bgpctl(self, *words: str) -> dict:
+        out = self.node.run(["bgpctl", "-j", *words])
+        try:
+            return json.loads(out or "{}")
+        except ValueError as broken:
+            raise LabError(f"{self.node.name}: bgpctl {' '.join(words)} answered {out[:300]!r}") from broken
+
+    def version(self) -> str:
+        return self.node.run("bgpd -V 2>&1").split()[-1]
+
+    def established(self, neighbor: str) -> bool:
+        for entry in self.bgpctl("show", "neighbor").get("neighbors", []):
+            if entry.get("remote_addr") == neighbor:
+                return entry.get("state") == "Established"
+        return False
+
+    def routes(self) -> dict[str, Route]:
+        found = {}
+        for entry in self.bgpctl("show", "rib").get("rib", []):
+            if entry.get("neighbor", {}).get("remote_as") is None and not entry.get("neighbor", {}).get("bgp_id"):
+                continue
+            if entry.get("source") == "announced" or entry.get("announced"):
+                continue
+            prefix = canonical(entry["prefix"])
+            path = entry.get("aspath", "")
+            found[prefix] = Route(
+                prefix, [entry.get("true_nexthop") or entry.get("exit_nexthop", "")], path, entry.get("origin", "").upper(),
+                entry.get("localpref"), entry.get("metric"), raw=entry,
+            )  # fmt: skip
+        return found
+
+
+# ExaBGP makes its helper's standard input non-blocking, which `cat` does not survive.
+EXABGP_EVENTS = """\
+#!/usr/bin/python3
+import os, select
+out = os.open("/lab/events.json", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+while select.select([0], [], []):
+    data = os.read(0, 65536)
+    if not data:
+        break
+    os.write(out, data)
+"""
+
+
+class ExaBgp(Peer):
+    """ExaBGP: has no table of its own, so its JSON events are folded into one."""
+
+    kind = "ExaBGP"
+
+    def start(self, config: str) -> None:
+        self.node.write("/lab/exabgp.conf", config)
+        self.node.write("/lab/events.sh", EXABGP_EVENTS, 0o755)
+        self.node.run("touch /lab/events.json && chmod 666 /lab/events.json")
+        environment = "exabgp.daemon.user=root exabgp.tcp.bind=0.0.0.0 exabgp.tcp.port=179 exabgp.daemon.daemonize=false"
+        self.node.start("exabgp", f"env {environment} exabgp.log.destination=stdout exabgp /lab/exabgp.conf")
+
+    def events(self) -> list[dict]:
+        found = []
+        for line in (self.node.share / "events.json").read_text().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def version(self) -> str:
+        return self.node.run("dpkg-query -W -f '${Version}' exabgp").split("-")[0]
+
+    def established(self, neighbor: str) -> bool:
+        states = [e["neighbor"]["state"] for e in self.events()
+                  if e.get("type") == "state" and e["neighbor"]["address"]["peer"] == neighbor]  # fmt: skip
+        return bool(states) and states[-1] == "up"
+
+    def routes(self) -> dict[str, Route]:
+        found: dict[str, Route] = {}
+        for event in self.events():
+            if event.get("type") == "state" and event["neighbor"]["state"] == "down":
+                found.clear()
+            update = event.get("neighbor", {}).get("message", {}).get("update", {})
+            attributes = update.get("attribute", {})
+            for table in update.get("announce", {}).values():
+                for hop, prefixes in table.items():
+                    for entry in prefixes if isinstance(prefixes, list) else []:
+                        prefix = canonical(entry["nlri"] if isinstance(entry, dict) else entry)
+                        found[prefix] = Route(
+                            prefix, [hop], str(attributes.get("as-path", "")), str(attributes.get("origin", "")).upper(),
+                            attributes.get("local-preference"), attributes.get("med"), raw=event,
+                        )  # fmt: skip
+            for table in update.get("withdraw", {}).values():
+                for entry in table:
+                    found.pop(canonical(entry["nlri"] if isinstance(entry, dict) else entry), None)
+        return found

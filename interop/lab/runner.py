@@ -234,7 +234,7 @@ def enter(run_id: str, node: str) -> int:
     """A shell in a node."""
     engine = Engine()
     pid = engine.command("inspect", "--format", "{{.State.Pid}}", f"obl-{run_id}.{node}")
-    os.execvp("nsenter", ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--wd=/", "--", "env", "-i",
+    os.execvp("nsenter", ["nsenter", "-t", pid, "-m", "-u", "-i", "-n", "-p", "--", "env", "-i", "-C", "/",
                           "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr", "HOME=/root", f"TERM={os.environ.get('TERM', 'dumb')}",
                           f"PS1={node}# ", "bash", "--norc"])  # fmt: skip
 

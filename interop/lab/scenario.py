@@ -27,7 +27,7 @@ from typing import Any
 from .capture import Capture
 from .daemon import OvnBgpd
 from .laboratory import Lab, Node
-from .peers import Bird, Frr
+from .peers import Bird, ExaBgp, Frr, GoBgp, OpenBgpd, Peer
 from .shell import LabError
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
@@ -122,6 +122,19 @@ class Stage:
         peer = Bird(self.lab[node])
         peer.start(self.text(file, **values))
         self.versions[node] = f"BIRD {peer.version()}"
+        return peer
+
+    def peer(self, kind: str, node: str = "leaf", file: str = "", **values: Any) -> Peer:
+        """Any peer by its name, started with `leaf.<kind>.*` of the folder."""
+        if kind == "frr":
+            return self.frr(node, file or f"{node}.frr.conf", **values)
+        if kind == "bird":
+            return self.bird(node, file or f"{node}.bird.conf", **values)
+        known = {"gobgp": (GoBgp, "toml"), "openbgpd": (OpenBgpd, "conf"), "exabgp": (ExaBgp, "conf")}
+        make, ending = known[kind]
+        peer = make(self.lab[node])
+        peer.start(self.text(file or f"{node}.{kind}.{ending}", **values))
+        self.versions[node] = f"{peer.kind} {peer.version()}"
         return peer
 
     def capture(self, node: str, interface: str, expression: str = "tcp port 179 or udp port 3784") -> Capture:
