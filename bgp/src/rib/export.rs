@@ -10,7 +10,7 @@ use crate::policy::{ExportRule, PrefixList, Role, community};
 use crate::rib::Origination;
 use crate::speaker::NextHopFormat;
 use crate::types::{Asn, Family, PeerKind, Prefix};
-use crate::wire::{self, AsPath, Attributes, NextHop, Origin, Segment};
+use crate::wire::{self, AsPath, Attributes, EncodeError, NextHop, Origin, Segment, UpdateBuilder};
 
 /// LOCAL_PREF of routes that say nothing about it, ours and those of external peers.
 pub const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -75,8 +75,12 @@ impl ExportContext {
     /// What the peer is told about a route of ours.
     pub fn export(&self, prefix: &Prefix, route: &Origination) -> Result<(Attributes, NextHop), NotExported> {
         self.permitted(prefix)?;
-        let next_hop = self.next_hop(Family::of(prefix), route)?;
-        Ok((self.attributes(route, self.rules.iter().filter(|rule| rule.applies(prefix))), next_hop))
+        let family = Family::of(prefix);
+        let next_hop = self.next_hop(family, route)?;
+        let attributes = self.attributes(route, self.rules.iter().filter(|rule| rule.applies(prefix)));
+        let mut trial = UpdateBuilder::new(&self.context, self.context.max_len());
+        trial.announce(family, &attributes, next_hop).map_err(NotExported::Encoding)?;
+        Ok((attributes, next_hop))
     }
 
     /// Whether the peer may hear about `prefix` at all: negotiation and prefix list, that is, all that does not depend on the route.
@@ -93,7 +97,7 @@ impl ExportContext {
     }
 
     /// The next hop to announce for routes of `family` (RFC 4271 §5.1.3, RFC 2545 §3, RFC 8950 §4).
-    pub(super) fn next_hop(&self, family: Family, route: &Origination) -> Result<NextHop, NotExported> {
+    fn next_hop(&self, family: Family, route: &Origination) -> Result<NextHop, NotExported> {
         match route.next_hop {
             Some(address) if !self.next_hop_self => self.foreign_next_hop(family, address),
             _ => self.own_next_hop(family),
@@ -142,11 +146,7 @@ impl ExportContext {
     }
 
     /// The attributes of a route of ours, after the given rules.
-    pub(super) fn attributes<'a>(
-        &self,
-        route: &Origination,
-        rules: impl Iterator<Item = &'a ExportRule>,
-    ) -> Attributes {
+    fn attributes<'a>(&self, route: &Origination, rules: impl Iterator<Item = &'a ExportRule>) -> Attributes {
         let external = self.kind == PeerKind::Ebgp;
         let mut local_pref = route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
         let mut prepend = 0_usize;
@@ -215,6 +215,9 @@ pub enum NotExported {
     /// Denied by this prefix list.
     #[error("prefix list `{}` denies it", .0.name())]
     PrefixList(Arc<PrefixList>),
+    /// No UPDATE can hold it.
+    #[error("it cannot be written: {0}")]
+    Encoding(EncodeError),
     /// The next hop the route names cannot be used on this session.
     #[error("the route's next hop {0} {1}")]
     NextHop(IpAddr, &'static str),

@@ -10,10 +10,12 @@
 //! go meanwhile collapse to what holds last. Routes live in the [`RouteSet`] all peers share; here are eight octets for each, and
 //! four more while it waits.
 
-use std::collections::HashMap;
+mod fill;
+mod groups;
+
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use groups::{AGAIN, Group, GroupId, Groups, NONE};
 
 use super::export::{ExportContext, NotExported};
 use super::{Origination, RouteSet};
@@ -33,14 +35,6 @@ pub struct AdjOut {
     families: PerFamily,
 }
 
-/// Which of `groups` a route is announced with: [`NONE`], or its place plus one; perhaps with [`AGAIN`].
-type GroupId = u32;
-
-/// Not announced.
-const NONE: GroupId = 0;
-/// Announced, and to be sent once more all the same (RFC 2918).
-const AGAIN: GroupId = 1 << 31;
-
 /// One route of the set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
@@ -54,17 +48,6 @@ impl State {
     const fn is_pending(self) -> bool {
         self.wanted != self.sent
     }
-}
-
-/// Routes that go into the same UPDATE.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Group {
-    attributes: Arc<Attributes>,
-    next_hop: NextHop,
-}
-
-fn group(groups: &[Group], id: GroupId) -> Option<&Group> {
-    groups.get(((id & !AGAIN) as usize).checked_sub(1)?)
 }
 
 /// What is left to be done for one family.
@@ -84,8 +67,6 @@ struct FamilyOut {
     complete: bool,
     /// The peer asked for everything once more; the answer begins when nothing else is going on.
     refresh_asked: bool,
-    /// BoRR is to be sent (RFC 7313 §4).
-    begin_due: bool,
     /// EoRR is to be sent once everything is.
     end_due: bool,
 }
@@ -101,7 +82,7 @@ impl FamilyOut {
 
     fn is_idle(&self) -> bool {
         self.complete
-            && !(self.refresh_asked || self.begin_due || self.end_due)
+            && !(self.refresh_asked || self.end_due)
             && self.withdrawals_left().is_empty()
             && self.pending_left().is_empty()
     }
@@ -228,12 +209,6 @@ impl AdjOut {
         self.routes.is_some() && self.context.context.families.iter().any(|f| !self.families.of(f).is_idle())
     }
 
-    /// Appends whole messages until `limit` octets are reached (one message is written whatever the limit): withdrawals first,
-    /// then announcements packed by equal attributes, then End-of-RIB once for each family (RFC 4724 §2).
-    pub fn fill(&mut self, out: &mut BytesMut, limit: usize) {
-        let _ = (out, limit);
-    }
-
     /// Whether the peer has been told of `prefix`, and not yet to forget it.
     pub fn advertised(&self, prefix: &Prefix) -> bool {
         let withdrawals = self.families.of(Family::of(prefix)).withdrawals_left();
@@ -263,7 +238,7 @@ impl AdjOut {
     /// What the peer has been told, sorted by prefix.
     pub fn routes(&self) -> impl Iterator<Item = (Prefix, &Attributes, NextHop)> {
         self.view().filter_map(|(prefix, sent)| {
-            let group = group(&self.groups, sent)?;
+            let group = groups::get(&self.groups, sent)?;
             Some((prefix, &*group.attributes, group.next_hop))
         })
     }
@@ -304,13 +279,7 @@ impl AdjOut {
 impl FamilyOut {
     /// What goes on whatever the routes are.
     fn without_routes(&self) -> Self {
-        Self {
-            complete: self.complete,
-            refresh_asked: self.refresh_asked,
-            begin_due: self.begin_due,
-            end_due: self.end_due,
-            ..Self::default()
-        }
+        Self { complete: self.complete, refresh_asked: self.refresh_asked, end_due: self.end_due, ..Self::default() }
     }
 
     fn withdraw(&mut self, prefix: Prefix, sent: GroupId) {
@@ -326,93 +295,6 @@ impl FamilyOut {
     }
 }
 
-/// Numbers the groups of one [`AdjOut::set`]; those nothing refers to any more are left behind.
-struct Groups<'a> {
-    context: &'a ExportContext,
-    list: Vec<Group>,
-    numbers: HashMap<Group, GroupId>,
-    /// Equal originations share one `Arc`, and prefixes only differ by the rules that apply to them.
-    known: HashMap<Key, GroupId>,
-    /// The last answer: neighbours in the set mostly share their origination.
-    last: Option<(Key, GroupId)>,
-    old: &'a [Group],
-    renumbered: Vec<GroupId>,
-}
-
-/// All that the attributes of a route depend on: the address of its origination, its family, and one bit a rule.
-type Key = (usize, Family, u64);
-
-impl<'a> Groups<'a> {
-    fn new(context: &'a ExportContext, old: &'a [Group]) -> Self {
-        let renumbered = vec![NONE; old.len()];
-        Self { context, list: Vec::new(), numbers: HashMap::new(), known: HashMap::new(), last: None, old, renumbered }
-    }
-
-    /// What a route should be announced with.
-    fn wanted(&mut self, prefix: &Prefix, route: &Arc<Origination>) -> GroupId {
-        if self.context.permitted(prefix).is_err() {
-            return NONE;
-        }
-        let Some(rules) = self.applicable(prefix) else {
-            return self.exported(prefix, route);
-        };
-        let key = (Arc::as_ptr(route).addr(), Family::of(prefix), rules);
-        if let Some((last, id)) = self.last
-            && last == key
-        {
-            return id;
-        }
-        let id = if let Some(id) = self.known.get(&key) {
-            *id
-        } else {
-            let id = self.exported(prefix, route);
-            self.known.insert(key, id);
-            id
-        };
-        self.last = Some((key, id));
-        id
-    }
-
-    /// One bit for each rule that applies; `None` if there are more rules than bits.
-    fn applicable(&self, prefix: &Prefix) -> Option<u64> {
-        let rules = &self.context.rules;
-        (rules.len() <= 64)
-            .then(|| rules.iter().rev().fold(0, |bits, rule| bits << 1 | u64::from(rule.applies(prefix))))
-    }
-
-    fn exported(&mut self, prefix: &Prefix, route: &Origination) -> GroupId {
-        match self.context.export(prefix, route) {
-            Ok((attributes, next_hop)) => self.number(Group { attributes: Arc::new(attributes), next_hop }),
-            Err(_) => NONE,
-        }
-    }
-
-    fn number(&mut self, group: Group) -> GroupId {
-        let next = u32::try_from(self.list.len() + 1).unwrap_or(AGAIN - 1);
-        *self.numbers.entry(group).or_insert_with_key(|group| {
-            self.list.push(group.clone());
-            next
-        })
-    }
-
-    /// The number of a group that was in use before.
-    fn renumber(&mut self, old: GroupId) -> GroupId {
-        let place = ((old & !AGAIN) as usize).wrapping_sub(1);
-        let id = match (self.renumbered.get(place), self.old.get(place)) {
-            (Some(&NONE), Some(group)) => {
-                let id = self.number(group.clone());
-                if let Some(number) = self.renumbered.get_mut(place) {
-                    *number = id;
-                }
-                id
-            }
-            (Some(id), _) => *id,
-            (None, _) => NONE,
-        };
-        id | old & AGAIN
-    }
-}
-
 /// Two sorted sequences without common prefixes as one.
 fn merge<T>(
     a: impl Iterator<Item = (Prefix, T)>,
@@ -425,3 +307,6 @@ fn merge<T>(
         (None, _) => b.next(),
     })
 }
+
+#[cfg(test)]
+mod tests;
