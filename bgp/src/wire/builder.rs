@@ -13,7 +13,7 @@ use crate::types::{Families, Family};
 /// # use bgp::{types::Family, wire::{Attributes, AsPath, Context, NextHop, Nlri, Origin, UpdateBuilder}};
 /// # let ctx = Context { as4: true, ..Context::default() };
 /// # let attributes = Attributes { origin: Some(Origin::Igp), as_path: Some(AsPath::sequence([64999])), ..Attributes::default() };
-/// # let prefixes = ["192.0.2.1/32".parse().unwrap(), "192.0.2.2/32".parse().unwrap()];
+/// # let prefixes: [bgp::types::Prefix; 2] = ["192.0.2.1/32".parse().unwrap(), "192.0.2.2/32".parse().unwrap()];
 /// let mut out = bytes::BytesMut::new();
 /// let mut builder = UpdateBuilder::new(&ctx, 4096);
 /// builder.announce(Family::Ipv4, &attributes, NextHop::V4([10, 0, 0, 2].into()))?;

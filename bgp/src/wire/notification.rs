@@ -165,15 +165,14 @@ impl Notification {
         }
     }
 
-    /// The text of an administrative shutdown or reset (RFC 9003 §2), fit to be shown: control characters are escaped. `None`
-    /// when there is none or it is not one length octet and as many octets of UTF-8.
-    pub fn shutdown_communication(&self) -> Option<String> {
+    /// The text of an administrative shutdown or reset (RFC 9003 §2) as it came: it may hold control characters, which
+    /// [`Display`](fmt::Display) escapes. `None` when there is none or it is not one length octet and as many octets of UTF-8.
+    pub fn shutdown_communication(&self) -> Option<&str> {
         if self.code != code::CEASE || !matches!(self.subcode, cease::SHUTDOWN | cease::RESET) {
             return None;
         }
         let (len, text) = self.data.split_first()?;
-        let text = std::str::from_utf8(text).ok().filter(|t| t.len() == usize::from(*len))?;
-        Some(text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect())
+        std::str::from_utf8(text).ok().filter(|text| text.len() == usize::from(*len))
     }
 
     /// The name of the code and, where there is one, the subcode.
@@ -206,7 +205,10 @@ impl fmt::Display for Notification {
             None => write!(f, "{name} ({}/{})", self.code, self.subcode)?,
         }
         if let Some(text) = self.shutdown_communication().filter(|t| !t.is_empty()) {
-            write!(f, ": {text}")?;
+            write!(f, ": ")?;
+            for c in text.chars() {
+                if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            }
         } else if let Some(inner) = self.hard_reset() {
             write!(f, ": {inner}")?;
         } else if !self.data.is_empty() {
@@ -290,7 +292,7 @@ mod tests {
     #[test]
     fn a_shutdown_text_survives_the_way_and_is_escaped() {
         let sent = Notification::cease(cease::SHUTDOWN, "back\u{7} at 5 – Zoë");
-        assert_eq!(sent.shutdown_communication().unwrap(), "back\\u{7} at 5 – Zoë");
+        assert_eq!(sent.shutdown_communication().unwrap(), "back\u{7} at 5 – Zoë");
         assert_eq!(sent.to_string(), "Cease/Administrative Shutdown (6/2): back\\u{7} at 5 – Zoë");
     }
 

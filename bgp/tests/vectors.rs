@@ -1,0 +1,36 @@
+//! Every record of the curated vectors does what it has to; none is skipped.
+
+#[path = "vectors/judge/mod.rs"]
+mod judge;
+
+use judge::Verdict;
+
+fn judge_all(text: &str) -> usize {
+    let mut failures = Vec::new();
+    let mut passed = 0;
+    for line in text.lines() {
+        let (id, verdict) = judge::line(line);
+        match verdict {
+            Verdict::Pass => passed += 1,
+            Verdict::Fail(why) => failures.push(format!("FAIL {}: {why}", id.unwrap_or_default())),
+            Verdict::Skip(why) => failures.push(format!("SKIP {}: {why}", id.unwrap_or_default())),
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    passed
+}
+
+#[test]
+fn messages() {
+    assert!(judge_all(include_str!("vectors/messages.jsonl")) > 250);
+}
+
+#[test]
+fn a_judge_that_finds_no_fault_would_be_of_no_use() {
+    let (id, verdict) = judge::line(
+        r#"{"id": "x", "hex": "ffffffffffffffffffffffffffffffff001304", "expect": {"outcome": "session_reset"}}"#,
+    );
+    assert_eq!(id.as_deref(), Some("x"));
+    assert!(matches!(verdict, Verdict::Fail(_)));
+    assert!(matches!(judge::line("{"), (None, Verdict::Fail(_))));
+}
