@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use super::{Exposure, Kind, Options, Rules, names};
+use crate::host::Facts;
 use crate::mac::Mac;
 
 /// What makes an object the same object in the kernel or in OVS.
@@ -132,4 +134,238 @@ impl Wiring {
             .owners
             .insert(owner.to_owned());
     }
+}
+/// Exposures with their wiring.
+#[derive(Debug)]
+pub struct Wired {
+    /// The exposures; what cannot be wired or announced yet says what it waits for.
+    pub exposures: BTreeSet<Exposure>,
+    /// The objects.
+    pub wiring: Wiring,
+    /// What may be announced once the objects it needs are there.
+    pub routes: BTreeMap<IpNet, BTreeSet<Key>>,
+}
+
+/// What the exposures need in the kernel and in OVS, besides what every mapped bridge needs.
+pub fn wire(exposures: BTreeSet<Exposure>, facts: &Facts, options: &Options) -> Wired {
+    let mut wirer = Wirer { facts, options, wiring: Wiring::default() };
+    let bridges: BTreeSet<&str> = facts.bridge_mappings.iter().map(|mapping| &*mapping.bridge).collect();
+    for bridge in bridges {
+        wirer.base(bridge);
+    }
+    let mut routes: BTreeMap<IpNet, BTreeSet<Key>> = BTreeMap::new();
+    let mut wired = BTreeSet::new();
+    // What is reached through a gateway comes after the gateways.
+    let (direct, through): (Vec<_>, Vec<_>) = exposures.into_iter().partition(|exposure| exposure.via.is_none());
+    for mut exposure in direct.into_iter().chain(through) {
+        match wirer.expose(&exposure) {
+            // The same prefix of several owners is announced on the first wiring that can stand.
+            Ok(needs) if exposure.announce => drop(routes.entry(exposure.address).or_insert(needs)),
+            Ok(_) => {}
+            Err(waiting) => exposure.waiting = Some(waiting),
+        }
+        wired.insert(exposure);
+    }
+    Wired { exposures: wired, wiring: wirer.wiring, routes }
+}
+
+struct Wirer<'a> {
+    facts: &'a Facts,
+    options: &'a Options,
+    wiring: Wiring,
+}
+
+/// A bridge that is there, with the device an exposure uses.
+struct Site<'a> {
+    bridge: &'a str,
+    table: u32,
+    mac: Option<Mac>,
+    device: String,
+}
+
+impl Wirer<'_> {
+    /// Adds an object and notes it as needed.
+    fn need(&mut self, key: Key, spec: Spec, owner: &str, needs: &mut BTreeSet<Key>) {
+        self.wiring.need(key.clone(), spec, owner);
+        needs.insert(key);
+    }
+
+    /// What a mapped bridge needs whether anything is exposed on it or not. Nothing while it is not there: a bridge that we made
+    /// would keep OVS from making it.
+    fn base(&mut self, bridge: &str) {
+        let Some(facts) = self.facts.bridges.get(bridge).filter(|facts| facts.ifindex.is_some()) else { return };
+        let owner = format!("bridge {bridge}");
+        let device = names::bridge_device(bridge).to_owned();
+        let mut needs = BTreeSet::new();
+        for v6 in [false, true] {
+            self.answering(bridge, &device, None, v6, &owner, &mut needs);
+        }
+        if let Some(table) = facts.table {
+            for (v6, default) in [(false, IpNet::V4(Ipv4Net::default())), (true, IpNet::V6(Ipv6Net::default()))] {
+                match self.options.rules {
+                    Rules::PerPrefix => {
+                        let spec = Spec::Route { device: device.clone(), via: None };
+                        self.wiring.need(Key::Route { table, to: default }, spec, &owner);
+                    }
+                    Rules::PerTable => self.wiring.need(Key::Rule { to: None, v6, table }, Spec::Present, &owner),
+                }
+            }
+        }
+        // Whatever leaves OVN by a provider network of this bridge is for the kernel to route.
+        let Some(mac) = facts.mac else { return };
+        for (name, port) in &facts.patch_ports {
+            if name.starts_with("patch-provnet-") {
+                for v6 in [false, true] {
+                    let key = Key::Flow { bridge: bridge.to_owned(), in_port: *port, v6 };
+                    self.wiring.need(key, Spec::ModDlDst(mac), &format!("patch port {name}"));
+                }
+            }
+        }
+    }
+
+    /// The device is up and answers ARP or NDP for what is routed elsewhere.
+    fn answering(
+        &mut self,
+        bridge: &str,
+        device: &str,
+        tag: Option<u16>,
+        v6: bool,
+        owner: &str,
+        needs: &mut BTreeSet<Key>,
+    ) {
+        self.need(Key::LinkUp { device: device.to_owned() }, Spec::Present, owner, needs);
+        let addresses = names::arp_ndp_addresses(names::index(self.facts, bridge), tag);
+        for address in addresses.into_iter().filter(|address| address.addr().is_ipv6() == v6) {
+            self.need(Key::Address { device: device.to_owned(), address }, Spec::Present, owner, needs);
+        }
+        let path =
+            if v6 { format!("net/ipv6/conf/{device}/proxy_ndp") } else { format!("net/ipv4/conf/{device}/proxy_arp") };
+        self.need(Key::Sysctl { path }, Spec::Value("1".to_owned()), owner, needs);
+    }
+
+    /// Adds what an exposure needs; what its announcement has to wait for, or what is missing.
+    ///
+    /// With the patch port missing, the kernel part is wired already.
+    fn expose(&mut self, exposure: &Exposure) -> Result<BTreeSet<Key>, String> {
+        let site = self.site(exposure)?;
+        let owner = exposure.owner();
+        let mut needs = BTreeSet::new();
+        self.device(exposure, &site, &owner, &mut needs);
+        match (exposure.via, exposure.subnet) {
+            // A tenant subnet, and what lies in one: the route through the gateway, and what reaches the gateway.
+            (Some(via), Some(subnet)) => {
+                let adds = exposure.kind == Kind::Subnet;
+                self.through(&site, via, subnet, adds.then_some(&*owner), &mut needs);
+            }
+            _ => self.host(exposure, &site, &owner, &mut needs),
+        }
+        self.flow(exposure, &site, &owner, &mut needs)?;
+        Ok(needs)
+    }
+
+    fn site<'e>(&self, exposure: &'e Exposure) -> Result<Site<'e>, String> {
+        let bridge = &*exposure.bridge;
+        let missing = || format!("waiting for bridge {bridge}: there is no such device");
+        let facts = self.facts.bridges.get(bridge).filter(|facts| facts.ifindex.is_some()).ok_or_else(missing)?;
+        let table = facts.table.ok_or_else(|| format!("waiting for a routing table for {bridge}"))?;
+        let device = match exposure.vlan {
+            None => names::bridge_device(bridge).to_owned(),
+            Some(tag) if self.facts.vlan_devices => names::vlan_device(self.facts, bridge, tag),
+            Some(tag) => {
+                return Err(format!("VLAN {tag} on {bridge} needs a VLAN device, and this kernel has none (8021q)"));
+            }
+        };
+        Ok(Site { bridge, table, mac: facts.mac, device })
+    }
+
+    /// The device, its VLAN device if it is one, and the kernel's readiness to answer there.
+    fn device(&mut self, exposure: &Exposure, site: &Site<'_>, owner: &str, needs: &mut BTreeSet<Key>) {
+        if let Some(tag) = exposure.vlan {
+            let parent = names::bridge_device(site.bridge).to_owned();
+            self.need(Key::LinkUp { device: parent.clone() }, Spec::Present, owner, needs);
+            self.need(Key::VlanDevice { name: site.device.clone() }, Spec::Vlan { parent, tag }, owner, needs);
+        }
+        self.answering(site.bridge, &site.device, exposure.vlan, is_v6(&exposure.address), owner, needs);
+    }
+
+    /// Rule, host route, neighbour, proxy NDP entries.
+    fn host(&mut self, exposure: &Exposure, site: &Site<'_>, owner: &str, needs: &mut BTreeSet<Key>) {
+        let to = exposure.address;
+        let spec = Spec::Route { device: site.device.clone(), via: None };
+        self.need(Key::Route { table: site.table, to }, spec, owner, needs);
+        self.need(self.rule(site.table, to), Spec::Present, owner, needs);
+        if let Some(mac) = exposure.mac {
+            let key = Key::Neighbour { device: site.device.clone(), address: to.addr() };
+            self.need(key, Spec::Lladdr(mac), owner, needs);
+        }
+        let networks = exposure.cidrs.iter().filter_map(|cidr| match cidr.network() {
+            IpAddr::V6(network) if !network.is_unicast_link_local() => Some(network),
+            _ => None,
+        });
+        let proxies: Vec<Ipv6Addr> = networks.chain(exposure.routers.iter().copied()).collect();
+        for address in proxies {
+            let key = Key::Proxy { device: site.device.clone(), address };
+            self.wiring.need(key.clone(), Spec::Present, owner);
+            // The IPv4 address of a port works without them.
+            if is_v6(&to) {
+                needs.insert(key);
+            }
+        }
+    }
+
+    /// Rule and route of a tenant subnet. Its addresses need them, and the gateway's, without being counted as owners of each:
+    /// they come and go with the subnet.
+    fn through(&mut self, site: &Site<'_>, via: IpAddr, subnet: IpNet, owner: Option<&str>, needs: &mut BTreeSet<Key>) {
+        let gateway = IpNet::from(via);
+        let route = Key::Route { table: site.table, to: subnet };
+        let rule = self.rule(site.table, subnet);
+        if let Some(owner) = owner {
+            let spec = Spec::Route { device: site.device.clone(), via: Some(via) };
+            self.wiring.need(route.clone(), spec, owner);
+            self.wiring.need(rule.clone(), Spec::Present, owner);
+        }
+        needs.extend([route, rule, Key::Route { table: site.table, to: gateway }, self.rule(site.table, gateway)]);
+        let neighbour = Key::Neighbour { device: site.device.clone(), address: via };
+        if self.wiring.objects.contains_key(&neighbour) {
+            needs.insert(neighbour);
+        }
+    }
+
+    /// The flow that hands the kernel what leaves OVN by the exposure's network.
+    fn flow(
+        &mut self,
+        exposure: &Exposure,
+        site: &Site<'_>,
+        owner: &str,
+        needs: &mut BTreeSet<Key>,
+    ) -> Result<(), String> {
+        let name = &exposure.patch_port;
+        let port = self.facts.bridges.get(site.bridge).and_then(|facts| facts.patch_ports.get(name));
+        let Some(in_port) = port.copied() else {
+            return Err(format!("waiting for patch port {name} on {}", site.bridge));
+        };
+        let Some(mac) = site.mac else {
+            return Err(format!("waiting for the MAC address of {}", site.bridge));
+        };
+        for v6 in [false, true] {
+            let key = Key::Flow { bridge: site.bridge.to_owned(), in_port, v6 };
+            self.wiring.need(key.clone(), Spec::ModDlDst(mac), owner);
+            if v6 == is_v6(&exposure.address) {
+                needs.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rule that leads to the table: the destination's own, or the one of the bridge.
+    fn rule(&self, table: u32, to: IpNet) -> Key {
+        match self.options.rules {
+            Rules::PerPrefix => Key::Rule { to: Some(to), v6: is_v6(&to), table },
+            Rules::PerTable => Key::Rule { to: None, v6: is_v6(&to), table },
+        }
+    }
+}
+
+fn is_v6(net: &IpNet) -> bool {
+    matches!(net, IpNet::V6(_))
 }

@@ -1,5 +1,76 @@
 //! Northbound rows as typed values, and the [`View`] with its indexes.
+//!
+//! A row is parsed once, at the door ([`row`]); a bad one is one [`Warning`] and is absent. Inside, types say it is fine.
 
-/// Every Northbound row that parsed, with the indexes the rules need.
-#[derive(Debug, Default)]
-pub struct View {}
+use std::fmt;
+use std::sync::Arc;
+
+mod index;
+pub mod row;
+mod view;
+
+pub use row::Warning;
+pub use view::{Applied, Touched, View};
+
+/// The tables and columns we monitor. A column the server's schema lacks is left out by the client and reads as empty.
+pub const COLUMNS: &[(&str, &[&str])] = &[
+    ("Logical_Switch_Port", &["name", "type", "addresses", "up", "options", "tag", "external_ids"]),
+    ("NAT", &["type", "external_ip", "external_mac", "logical_ip", "logical_port", "gateway_port", "external_ids"]),
+    ("Logical_Switch", &["name", "ports"]),
+    ("Logical_Router", &["name", "ports", "nat", "static_routes"]),
+    ("Logical_Router_Port", &["name", "mac", "networks", "status", "external_ids"]),
+    ("Logical_Router_Static_Route", &["ip_prefix", "nexthop"]),
+    ("Load_Balancer", &["name", "vips", "external_ids"]),
+    ("NB_Global", &["external_ids"]),
+];
+
+/// What Neutron puts before the UUID in the names of switches and routers.
+const PREFIX: &str = "neutron-";
+
+/// The name of a switch or a router, in one form: Neutron writes `neutron-<uuid>` in some places and the bare UUID in others,
+/// and which one is where has changed with its age.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(Arc<str>);
+
+impl Id {
+    /// The identity behind either spelling.
+    pub fn new(name: &Arc<str>) -> Self {
+        // Most spellings carry the prefix, so the form with prefix is the one that costs no allocation.
+        if name.starts_with(PREFIX) { Self(Arc::clone(name)) } else { Self(format!("{PREFIX}{name}").into()) }
+    }
+
+    /// The name without the prefix.
+    pub fn bare(&self) -> &str {
+        self.0.strip_prefix(PREFIX).unwrap_or(&self.0)
+    }
+}
+
+impl From<&str> for Id {
+    fn from(name: &str) -> Self {
+        Self::new(&Arc::from(name))
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_are_one_identity() {
+        assert_eq!(Id::from("neutron-r1"), Id::from("r1"));
+        assert_eq!(Id::from("r1").bare(), "r1");
+        assert_eq!(Id::from("r1").to_string(), "neutron-r1");
+    }
+}
