@@ -6,7 +6,15 @@
 use std::future::Future;
 use std::net::IpAddr;
 
+pub mod metrics;
 pub mod model;
+mod server;
+mod socket;
+pub mod text;
+
+pub(crate) use server::ErrorBody;
+pub use server::{Access, router};
+pub use socket::{BindError, Server};
 
 use model::{Bfd, DrainReport, Explain, Exposure, Learned, Neighbor, ReloadReport, Route, Summary, Wiring};
 

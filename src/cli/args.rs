@@ -54,6 +54,43 @@ pub(super) enum Command {
     },
     /// Say offline what this host would wire and announce, from two database files.
     Plan(PlanArgs),
+    /// Show what the daemon knows.
+    Show {
+        /// What to show.
+        topic: Topic,
+        /// Print JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why an address is or is not announced here; exit code 1 when it is not.
+    Explain {
+        /// Address of a machine, a floating IP, a load balancer …
+        address: std::net::IpAddr,
+        /// Print JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the daemon read its configuration again; says per neighbour what happens.
+    Reload {
+        /// Only say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Move traffic away from this host before maintenance.
+    Drain {
+        /// Print JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring traffic back after maintenance.
+    Undrain {
+        /// Print JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a completion script.
     Completions {
         /// Shell to print it for.
@@ -61,6 +98,40 @@ pub(super) enum Command {
     },
     /// Print the manual page (roff).
     Man,
+}
+
+/// What `show` can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Topic {
+    /// The daemon in a few lines.
+    Summary,
+    /// BGP neighbours.
+    Neighbors,
+    /// What we announce.
+    Routes,
+    /// What neighbours told us.
+    Learned,
+    /// Addresses this host attracts.
+    Exposures,
+    /// Kernel and OVS objects.
+    Wiring,
+    /// BFD sessions.
+    Bfd,
+}
+
+impl Topic {
+    /// Where the API has it.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Summary => "/v1/summary",
+            Self::Neighbors => "/v1/neighbors",
+            Self::Routes => "/v1/routes",
+            Self::Learned => "/v1/learned",
+            Self::Exposures => "/v1/exposures",
+            Self::Wiring => "/v1/wiring",
+            Self::Bfd => "/v1/bfd",
+        }
+    }
 }
 
 /// Arguments of `plan`.

@@ -14,9 +14,11 @@ use clap::{CommandFactory, Parser};
 
 mod args;
 mod check;
+mod client;
 mod log;
 mod output;
 mod plan;
+mod show;
 
 use args::{Cli, Command};
 use output::Failure;
@@ -44,6 +46,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Check { config } => check::run(&config),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Show { topic, json } => show::show(&cli.global.socket, topic, json),
+        Command::Explain { address, json } => show::explain(&cli.global.socket, address, json),
+        Command::Reload { dry_run, json } => show::reload(&cli.global.socket, dry_run, json),
+        Command::Drain { json } => show::drain(&cli.global.socket, true, json),
+        Command::Undrain { json } => show::drain(&cli.global.socket, false, json),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ovn-bgpd", &mut text);

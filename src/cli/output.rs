@@ -1,9 +1,10 @@
 //! How a command ends, and how it prints.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use crate::api::text::Paint;
 use crate::config::Problems;
 
 /// Why a command did not do what it was asked.
@@ -17,6 +18,8 @@ pub(super) enum Failure {
     Input(String),
     /// The configuration is wrong.
     Config(Problems),
+    /// The daemon cannot be reached, or did not answer properly.
+    Unreachable(String),
     /// The daemon ended with an error.
     Daemon(anyhow::Error),
 }
@@ -26,7 +29,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::BrokenPipe => 0,
             Self::Input(_) | Self::Config(_) => 1,
-            Self::Output(_) => 3,
+            Self::Unreachable(_) | Self::Output(_) => 3,
             Self::Daemon(_) => 4,
         })
     }
@@ -37,7 +40,7 @@ impl fmt::Display for Failure {
         match self {
             Self::BrokenPipe => f.write_str("the reader of the output has gone"),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
-            Self::Input(message) => f.write_str(message),
+            Self::Input(message) | Self::Unreachable(message) => f.write_str(message),
             Self::Config(problems) => write!(f, "the configuration has errors\n{problems}"),
             // `{:#}`: with the chain of causes.
             Self::Daemon(error) => write!(f, "{error:#}"),
@@ -67,4 +70,10 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<ExitCode, Failure> {
     stdout.write_all(bytes)?;
     stdout.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Colours only on a terminal, and not where people have said no (<https://no-color.org>).
+pub(super) fn paint() -> Paint {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stdout().is_terminal() && !unwanted { Paint::Colour } else { Paint::Plain }
 }

@@ -1,0 +1,414 @@
+//! The objects of the API as people read them: `show`, and the status page.
+
+use std::fmt::Write as _;
+
+use super::model::{
+    Bfd, Database, Explain, Exposure, Learned, Neighbor, ObjectState, ReloadAction, ReloadReport, Route, Summary,
+    Wiring,
+};
+
+/// Whether to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    /// A terminal reads.
+    Colour,
+    /// Something else does.
+    Plain,
+}
+
+/// What a colour stands for.
+#[derive(Clone, Copy)]
+enum Tone {
+    Good,
+    Bad,
+    Weak,
+    Head,
+}
+
+impl Paint {
+    fn paint(self, tone: Tone, text: &str) -> String {
+        if self == Self::Plain || text.is_empty() {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Bad => "31",
+            Tone::Weak => "2",
+            Tone::Head => "1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    fn yes_no(self, yes: bool) -> String {
+        if yes { self.paint(Tone::Good, "yes") } else { self.paint(Tone::Bad, "no") }
+    }
+}
+
+/// Columns, each as wide as its widest cell.
+struct Grid {
+    paint: Paint,
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    fn new(paint: Paint, head: &[&str]) -> Self {
+        Self { paint, rows: vec![head.iter().map(|cell| paint.paint(Tone::Head, cell)).collect()] }
+    }
+
+    fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// The grid, or `none` if it has no rows.
+    fn finish(self, none: &str) -> String {
+        if self.rows.len() < 2 {
+            return format!("{}\n", self.paint.paint(Tone::Weak, none));
+        }
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0))
+            .collect();
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, wide) in row.iter().zip(&widths) {
+                line.push_str(cell);
+                line.extend(std::iter::repeat_n(' ', wide.saturating_sub(width(cell)) + 2));
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// Characters that take place on the screen.
+fn width(text: &str) -> usize {
+    let mut escaped = false;
+    let visible = |c: &char| match (escaped, *c) {
+        (false, '\x1b') => {
+            escaped = true;
+            false
+        }
+        (true, c) => {
+            escaped = c != 'm';
+            false
+        }
+        (false, _) => true,
+    };
+    text.chars().filter(visible).count()
+}
+
+/// `3d 4h`, `2m 5s`, `0.3s`: two units are enough to read.
+fn ago(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return "-".to_owned();
+    }
+    if seconds < 10.0 {
+        return format!("{seconds:.1}s");
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturating is fine")]
+    let whole = seconds as u64;
+    let (days, hours, minutes, rest) = (whole / 86400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}m {rest}s"),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// `show summary`.
+pub fn summary(s: &Summary, paint: Paint) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{:<14}{value}", format!("{name}:"));
+    };
+    line("ovn-bgpd", format!("{}, up {}", s.version, ago(s.uptime_seconds)));
+    line("BGP", format!("AS {}, router ID {}", s.asn, s.router_id));
+    line("configuration", format!("{}, read {} ago", s.config_file, ago(s.config_age_seconds)));
+    let all_up = s.neighbors.established == s.neighbors.configured;
+    let neighbors = format!("{} of {} established", s.neighbors.established, s.neighbors.configured);
+    line("neighbours", paint.paint(if all_up { Tone::Good } else { Tone::Bad }, &neighbors));
+    let routes = s.routes;
+    line(
+        "routes",
+        format!("{} announced, {} learned, {} in the kernel", routes.announced, routes.learned, routes.installed),
+    );
+    if let Some(e) = s.exposures {
+        let failed =
+            if e.failed > 0 { paint.paint(Tone::Bad, &format!(", {} failed", e.failed)) } else { String::new() };
+        line("exposures", format!("{}, {} wired, {} announced{failed}", e.total, e.wired, e.announced));
+    }
+    if let Some(chassis) = &s.chassis {
+        line("chassis", format!("{} (system-id {})", chassis.hostname, chassis.system_id));
+    }
+    for (name, database) in [("northbound", &s.northbound), ("open_vswitch", &s.open_vswitch)] {
+        if let Some(database) = database {
+            line(name, database_line(database, paint));
+        }
+    }
+    line(
+        "ready",
+        if s.ready { paint.yes_no(true) } else { format!("{}: {}", paint.yes_no(false), s.not_ready.join("; ")) },
+    );
+    if s.draining {
+        line(
+            "draining",
+            paint.paint(Tone::Bad, "yes: traffic is being moved away (`ovn-bgpd undrain` brings it back)"),
+        );
+    }
+    for warning in &s.warnings {
+        line("warning", paint.paint(Tone::Bad, warning));
+    }
+    out
+}
+
+fn database_line(database: &Database, paint: Paint) -> String {
+    let state = match (database.connected, database.synced) {
+        (true, true) => paint.paint(Tone::Good, "connected"),
+        (true, false) => paint.paint(Tone::Bad, "connected, waiting for the first dump"),
+        (false, true) => paint.paint(Tone::Bad, "away; the last state stands"),
+        (false, false) => paint.paint(Tone::Bad, "not reached yet"),
+    };
+    let error = database.last_error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
+    format!("{}, {state}, {} rows{error}", database.remote, database.rows)
+}
+
+/// `show neighbors`.
+pub fn neighbors(all: &[Neighbor], paint: Paint) -> String {
+    let head = [
+        "NEIGHBOUR",
+        "INTERFACE",
+        "AS",
+        "STATE",
+        "SINCE",
+        "FAMILY",
+        "SENT",
+        "RECEIVED",
+        "ACCEPTED",
+        "BFD",
+        "LAST REASON",
+    ];
+    let mut grid = Grid::new(paint, &head);
+    for n in all {
+        let tone = if n.uptime_seconds.is_some() { Tone::Good } else { Tone::Bad };
+        let mut families = n.families.iter().filter(|f| f.negotiated);
+        let first = families.next();
+        grid.row([
+            n.neighbor.clone(),
+            or_dash(n.interface.as_ref()),
+            or_dash(n.remote_as),
+            paint.paint(tone, if n.shutdown.is_some() { "shut down" } else { &n.state }),
+            ago(n.state_seconds),
+            or_dash(first.map(|f| &f.family)),
+            or_dash(first.map(|f| f.advertised)),
+            or_dash(first.map(|f| f.received)),
+            or_dash(first.map(|f| f.accepted)),
+            or_dash(n.bfd.as_ref().map(|b| &b.state)),
+            n.last_reason.clone().unwrap_or_default(),
+        ]);
+        for f in families {
+            let none = String::new;
+            let (sent, received, accepted) = (f.advertised.to_string(), f.received.to_string(), f.accepted.to_string());
+            grid.row([none(), none(), none(), none(), none(), f.family.clone(), sent, received, accepted]);
+        }
+    }
+    grid.finish("no neighbours")
+}
+
+/// `show routes`.
+pub fn routes(all: &[Route], paint: Paint) -> String {
+    let mut grid = Grid::new(paint, &["PREFIX", "NEXT HOP", "NEIGHBOURS", "WHY"]);
+    for route in all {
+        let told: Vec<String> = route
+            .neighbors
+            .iter()
+            .map(|n| match (n.advertised, n.acknowledged) {
+                (true, true) => paint.paint(Tone::Good, &n.neighbor),
+                (true, false) => format!("{} (not acknowledged)", n.neighbor),
+                (false, _) => {
+                    let why = n.refused.as_deref().unwrap_or("not told yet");
+                    paint.paint(Tone::Bad, &format!("{} ({why})", n.neighbor))
+                }
+            })
+            .collect();
+        let next_hop = route.next_hop.map_or_else(|| "self".to_owned(), |n| n.to_string());
+        let told = if told.is_empty() { "-".to_owned() } else { told.join(", ") };
+        grid.row([route.prefix.to_string(), next_hop, told, route.reasons.join("; ")]);
+    }
+    grid.finish("nothing is announced")
+}
+
+/// `show learned`.
+pub fn learned(all: &[Learned], paint: Paint) -> String {
+    let mut grid = Grid::new(paint, &["PREFIX", "FROM", "NEXT HOPS", "AS PATH", "SELECTED", "IN KERNEL", "WHY"]);
+    for route in all {
+        let stale = if route.stale { " (stale)" } else { "" };
+        grid.row([
+            route.prefix.to_string(),
+            format!("{}{stale}", route.neighbor),
+            if route.next_hops.is_empty() { "-".to_owned() } else { route.next_hops.join(", ") },
+            if route.as_path.is_empty() { "-".to_owned() } else { route.as_path.clone() },
+            paint.yes_no(route.selected),
+            paint.yes_no(route.installed),
+            route.reason.clone(),
+        ]);
+    }
+    grid.finish("nothing is learned")
+}
+
+/// `show exposures`.
+pub fn exposures(all: &[Exposure], paint: Paint) -> String {
+    let mut grid = Grid::new(paint, &["ADDRESS", "KIND", "PORT", "NETWORK", "BRIDGE", "VLAN", "WIRED", "ANNOUNCED"]);
+    for e in all {
+        grid.row([
+            e.address.to_string(),
+            kind(e),
+            e.port.clone(),
+            e.network.clone(),
+            e.bridge.clone(),
+            or_dash(e.vlan),
+            paint.yes_no(e.wired),
+            paint.yes_no(e.announced),
+        ]);
+    }
+    grid.finish("nothing is exposed here")
+}
+
+/// The word of the JSON, so that both say the same.
+fn kind(exposure: &Exposure) -> String {
+    match serde_json::to_value(exposure.kind) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => format!("{:?}", exposure.kind),
+    }
+}
+
+fn state(state: ObjectState, paint: Paint) -> String {
+    match state {
+        ObjectState::Planned => "planned".to_owned(),
+        ObjectState::Present => paint.paint(Tone::Good, "present"),
+        ObjectState::Missing => paint.paint(Tone::Bad, "missing"),
+        ObjectState::Failed => paint.paint(Tone::Bad, "failed"),
+    }
+}
+
+/// `show wiring`: one line an object, in the words of iproute2 and ovs-ofctl.
+pub fn wiring(w: &Wiring, paint: Paint) -> String {
+    let mut grid = Grid::new(paint, &["OBJECT", "WHAT", "STATE", "NEEDED BY"]);
+    let mut row = |object: &str, what: String, at: ObjectState, owners: &[String]| {
+        grid.row([object.to_owned(), what, state(at, paint), owners.join(", ")]);
+    };
+    for d in &w.devices {
+        let what = match (&d.parent, d.vlan) {
+            (Some(parent), Some(tag)) => format!("{} link {parent} vlan {tag}", d.device),
+            _ => format!("{} up", d.device),
+        };
+        row("device", what, d.state, &d.owners);
+    }
+    for a in &w.addresses {
+        row("address", format!("{} dev {}", a.address, a.device), a.state, &a.owners);
+    }
+    for s in &w.sysctls {
+        row("sysctl", format!("{} = {}", s.path, s.value), s.state, &s.owners);
+    }
+    for r in &w.routes {
+        let via = r.via.map(|via| format!(" via {via}")).unwrap_or_default();
+        row("route", format!("{}{via} dev {} table {}", r.to, r.device, r.table), r.state, &r.owners);
+    }
+    for r in &w.rules {
+        let to = r.to.map_or_else(|| format!("all ({})", r.family), |to| to.to_string());
+        row("rule", format!("to {to} lookup {}", r.table), r.state, &r.owners);
+    }
+    for n in &w.neighbours {
+        row("neighbour", format!("{} dev {} lladdr {}", n.address, n.device, or_dash(n.lladdr)), n.state, &n.owners);
+    }
+    for p in &w.proxy {
+        row("proxy", format!("{} dev {}", p.address, p.device), p.state, &p.owners);
+    }
+    for f in &w.flows {
+        let what =
+            format!("{} in_port={},{} mod_dl_dst:{},NORMAL", f.bridge, f.in_port, f.family, or_dash(f.mod_dl_dst));
+        row("flow", what, f.state, &f.owners);
+    }
+    grid.finish("nothing is wired")
+}
+
+/// `show bfd`.
+pub fn bfd(all: &[Bfd], paint: Paint) -> String {
+    let head =
+        ["NEIGHBOUR", "INTERFACE", "PROFILE", "STATE", "SINCE", "SEND", "RECEIVE", "DETECT", "REMOTE", "DIAGNOSTIC"];
+    let mut grid = Grid::new(paint, &head);
+    for s in all {
+        grid.row([
+            s.neighbor.clone(),
+            or_dash(s.interface.as_ref()),
+            s.profile.clone(),
+            paint.paint(if s.state == "Up" { Tone::Good } else { Tone::Bad }, &s.state),
+            ago(s.state_seconds),
+            format!("{} ms", s.transmit_interval_ms),
+            format!("{} ms", s.receive_interval_ms),
+            format!("{} ms", s.detection_time_ms),
+            s.remote_state.clone(),
+            s.diagnostic.clone(),
+        ]);
+    }
+    grid.finish("no BFD sessions")
+}
+
+/// `explain`.
+pub fn explain(e: &Explain, paint: Paint) -> String {
+    let tone = if e.announced { Tone::Good } else { Tone::Bad };
+    let mut out = format!("{}: {}\n", paint.paint(Tone::Head, &e.address), paint.paint(tone, &e.verdict));
+    for step in &e.steps {
+        let mark = if step.holds { paint.paint(Tone::Good, "yes") } else { paint.paint(Tone::Bad, "no ") };
+        let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
+        let _ = writeln!(out, "  {mark}  {}{detail}", step.condition);
+    }
+    for (title, body) in [
+        ("exposures", (!e.exposures.is_empty()).then(|| exposures(&e.exposures, paint))),
+        ("announced", (!e.routes.is_empty()).then(|| routes(&e.routes, paint))),
+        ("learned", (!e.learned.is_empty()).then(|| learned(&e.learned, paint))),
+    ] {
+        if let Some(body) = body {
+            let _ = write!(out, "\n{}\n{body}", paint.paint(Tone::Head, title));
+        }
+    }
+    out
+}
+
+/// `reload`.
+pub fn reload(r: &ReloadReport, paint: Paint) -> String {
+    let mut out = String::new();
+    let head = match (r.accepted, r.dry_run) {
+        (true, true) => "the configuration would be accepted",
+        (true, false) => "the configuration is in force",
+        (false, _) => "the configuration has errors; the old one stays in force",
+    };
+    let _ = writeln!(out, "{}", paint.paint(if r.accepted { Tone::Good } else { Tone::Bad }, head));
+    let mut grid = Grid::new(paint, &["NEIGHBOUR", "ACTION", "CHANGED"]);
+    for n in &r.neighbors {
+        let (tone, word) = match n.action {
+            ReloadAction::Nothing => (Tone::Weak, "nothing"),
+            ReloadAction::Refresh => (Tone::Good, "refresh"),
+            ReloadAction::Reset => (Tone::Bad, "reset"),
+            ReloadAction::Add => (Tone::Good, "add"),
+            ReloadAction::Remove => (Tone::Bad, "remove"),
+        };
+        grid.row([n.neighbor.clone(), paint.paint(tone, word), n.changed.join(", ")]);
+    }
+    if !r.neighbors.is_empty() {
+        out.push_str(&grid.finish(""));
+    }
+    for change in &r.changes {
+        let _ = writeln!(out, "{change}");
+    }
+    for change in &r.restart_needed {
+        let _ = writeln!(out, "{}", paint.paint(Tone::Bad, &format!("needs a restart: {change}")));
+    }
+    out
+}

@@ -1,0 +1,78 @@
+//! The commands that ask the daemon: `show`, `explain`, `reload`, `drain`, `undrain`.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use hyper::{Method, StatusCode};
+
+use super::args::Topic;
+use super::client::{Answer, ask};
+use super::output::{self, Failure};
+use crate::api::model::{DrainReport, Explain, ReloadReport};
+use crate::api::text;
+
+/// Prints one of the tables.
+pub(super) fn show(socket: &Path, topic: Topic, json: bool) -> Result<ExitCode, Failure> {
+    let answer = ask(socket, Method::GET, topic.path(), &[])?;
+    if json {
+        return print_json(&answer);
+    }
+    let paint = output::paint();
+    output::print(&match topic {
+        Topic::Summary => text::summary(&answer.read()?, paint),
+        Topic::Neighbors => text::neighbors(&answer.read::<Vec<_>>()?, paint),
+        Topic::Routes => text::routes(&answer.read::<Vec<_>>()?, paint),
+        Topic::Learned => text::learned(&answer.read::<Vec<_>>()?, paint),
+        Topic::Exposures => text::exposures(&answer.read::<Vec<_>>()?, paint),
+        Topic::Wiring => text::wiring(&answer.read()?, paint),
+        Topic::Bfd => text::bfd(&answer.read::<Vec<_>>()?, paint),
+    })
+}
+
+/// Prints why an address is or is not announced; exit code 1 when it is not.
+pub(super) fn explain(socket: &Path, address: IpAddr, json: bool) -> Result<ExitCode, Failure> {
+    let answer = ask(socket, Method::GET, &format!("/v1/explain/{address}"), &[])?;
+    let explanation: Explain = answer.read()?;
+    if json {
+        print_json(&answer)?
+    } else {
+        output::print(&text::explain(&explanation, output::paint()))?
+    };
+    Ok(if explanation.announced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Has the configuration read again; exit code 1 when it was refused.
+pub(super) fn reload(socket: &Path, dry_run: bool, json: bool) -> Result<ExitCode, Failure> {
+    let path = if dry_run { "/v1/reload?dry_run=true" } else { "/v1/reload" };
+    let answer = ask(socket, Method::POST, path, &[StatusCode::UNPROCESSABLE_ENTITY])?;
+    let report: ReloadReport = answer.read()?;
+    if json {
+        print_json(&answer)?;
+    } else {
+        for problem in &report.problems {
+            output::diagnose(&format!("{problem}\n"));
+        }
+        output::print(&text::reload(&report, output::paint()))?;
+    }
+    Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Moves traffic away or back.
+pub(super) fn drain(socket: &Path, drain: bool, json: bool) -> Result<ExitCode, Failure> {
+    let answer = ask(socket, Method::POST, if drain { "/v1/drain" } else { "/v1/undrain" }, &[])?;
+    if json {
+        return print_json(&answer);
+    }
+    let report: DrainReport = answer.read()?;
+    output::print(match (report.draining, report.changed) {
+        (true, true) => "draining: neighbours are told to prefer other ways\n",
+        (true, false) => "draining already\n",
+        (false, true) => "no longer draining\n",
+        (false, false) => "not draining\n",
+    })
+}
+
+fn print_json(answer: &Answer) -> Result<ExitCode, Failure> {
+    output::print(&format!("{}\n", answer.text()?))
+}

@@ -1,0 +1,312 @@
+//! The API as a client sees it: a daemon that only knows what it was given, served on real sockets, asked by the real commands.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::Arc;
+
+use ovn_bgpd::api::model::{
+    Bfd, DrainReport, Explain, Exposure, Learned, Neighbor, NeighborFamily, ReloadAction, ReloadNeighbor, ReloadReport,
+    Route, RouteNeighbor, Step, Summary, Wiring,
+};
+use ovn_bgpd::api::{BindError, Server, Source, Unavailable};
+use ovn_bgpd::config::Api;
+use tokio::sync::watch;
+
+/// A daemon made of constants.
+struct Fake {
+    ready: bool,
+}
+
+fn neighbor() -> Neighbor {
+    Neighbor {
+        neighbor: "fe80::1%eth1".to_owned(),
+        interface: Some("eth1".to_owned()),
+        remote_as: Some(65001),
+        state: "Established".to_owned(),
+        uptime_seconds: Some(75.0),
+        state_seconds: 75.0,
+        established_count: 2,
+        families: vec![NeighborFamily {
+            family: "ipv4".to_owned(),
+            negotiated: true,
+            advertised: 7,
+            ..NeighborFamily::default()
+        }],
+        ..Neighbor::default()
+    }
+}
+
+impl Source for Fake {
+    async fn summary(&self) -> Result<Summary, Unavailable> {
+        let not_ready = if self.ready { vec![] } else { vec!["no neighbour is established".to_owned()] };
+        Ok(Summary { asn: 64999, ready: self.ready, not_ready, version: "0.1.0".to_owned(), ..Summary::default() })
+    }
+    async fn neighbors(&self) -> Result<Vec<Neighbor>, Unavailable> {
+        Ok(vec![neighbor()])
+    }
+    async fn routes(&self) -> Result<Vec<Route>, Unavailable> {
+        let told =
+            RouteNeighbor { neighbor: "fe80::1%eth1".to_owned(), advertised: true, acknowledged: true, refused: None };
+        Ok(vec![Route {
+            prefix: "192.0.2.1/32".parse().unwrap(),
+            next_hop: None,
+            neighbors: vec![told],
+            reasons: vec!["[advertise] prefixes".to_owned()],
+        }])
+    }
+    async fn learned(&self) -> Result<Vec<Learned>, Unavailable> {
+        Err(Unavailable("the speaker is stopping".to_owned()))
+    }
+    async fn exposures(&self) -> Result<Vec<Exposure>, Unavailable> {
+        Ok(vec![])
+    }
+    async fn wiring(&self) -> Result<Wiring, Unavailable> {
+        Ok(Wiring::default())
+    }
+    async fn bfd(&self) -> Result<Vec<Bfd>, Unavailable> {
+        Ok(vec![])
+    }
+    async fn explain(&self, address: IpAddr) -> Result<Explain, Unavailable> {
+        let step = Step { condition: "a row names it".to_owned(), holds: false, detail: "none does".to_owned() };
+        Ok(Explain {
+            address: address.to_string(),
+            verdict: "not announced: no row names it".to_owned(),
+            steps: vec![step],
+            ..Explain::default()
+        })
+    }
+    async fn reload(&self, dry_run: bool) -> Result<ReloadReport, Unavailable> {
+        let neighbor = ReloadNeighbor {
+            neighbor: "fe80::1%eth1".to_owned(),
+            action: ReloadAction::Refresh,
+            changed: vec!["prefix_list_out".to_owned()],
+        };
+        // The real run is refused, so that both answers are seen.
+        let problems = if dry_run { vec![] } else { vec!["c.toml:1:1: no".to_owned()] };
+        Ok(ReloadReport { dry_run, accepted: dry_run, problems, neighbors: vec![neighbor], ..ReloadReport::default() })
+    }
+    async fn drain(&self, drain: bool) -> Result<DrainReport, Unavailable> {
+        Ok(DrainReport { draining: drain, changed: true })
+    }
+}
+
+/// A served [`Fake`].
+struct Served {
+    directory: tempfile::TempDir,
+    runtime: Option<tokio::runtime::Runtime>,
+    stop: watch::Sender<bool>,
+    tcp: std::net::SocketAddr,
+    task: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+}
+
+impl Served {
+    fn new(ready: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let settings = Api { socket: directory.path().join("api.sock"), listen: Some("127.0.0.1:0".parse().unwrap()) };
+        let server = runtime.block_on(Server::bind(&settings)).unwrap();
+        let tcp = server.tcp_address().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let task = runtime.spawn(server.run(Arc::new(Fake { ready }), stopped));
+        Self { directory, runtime: Some(runtime), stop, tcp, task: Some(task) }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Output {
+        ovn_bgpd(&self.socket(), arguments)
+    }
+
+    /// Status line and body of a request over TCP.
+    fn http(&self, method: &str, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.tcp).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    fn end(&mut self) {
+        self.stop.send(true).unwrap();
+        let runtime = self.runtime.take().unwrap();
+        runtime.block_on(self.task.take().unwrap()).unwrap().unwrap();
+    }
+}
+
+fn ovn_bgpd(socket: &Path, arguments: &[&str]) -> Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_ovn-bgpd"))
+        .args(arguments)
+        .arg("--socket")
+        .arg(socket)
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn show_prints_tables_for_people() {
+    let served = Served::new(true);
+    let shown = served.command(&["show", "neighbors"]);
+    assert_eq!(
+        stdout(&shown),
+        "\
+NEIGHBOUR     INTERFACE  AS     STATE        SINCE   FAMILY  SENT  RECEIVED  ACCEPTED  BFD  LAST REASON
+fe80::1%eth1  eth1       65001  Established  1m 15s  ipv4    7     0         0         -
+"
+    );
+    assert_eq!(
+        stdout(&served.command(&["show", "routes"])),
+        "\
+PREFIX        NEXT HOP  NEIGHBOURS    WHY
+192.0.2.1/32  self      fe80::1%eth1  [advertise] prefixes
+"
+    );
+    assert_eq!(stdout(&served.command(&["show", "exposures"])), "nothing is exposed here\n");
+}
+
+#[test]
+fn show_json_is_what_the_api_says() {
+    let served = Served::new(true);
+    for topic in ["summary", "neighbors", "routes", "exposures", "wiring", "bfd"] {
+        let shown = served.command(&["show", topic, "--json"]);
+        assert_eq!(shown.status.code(), Some(0));
+        let (status, body) = served.http("GET", &format!("/v1/{topic}"));
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        assert_eq!(stdout(&shown), format!("{body}\n"), "{topic}");
+    }
+    let neighbors: serde_json::Value = serde_json::from_str(&served.http("GET", "/v1/neighbors").1).unwrap();
+    assert_eq!(neighbors[0]["remote_as"], 65001);
+    assert_eq!(neighbors[0]["router_id"], serde_json::Value::Null, "absent values are null, not left out");
+}
+
+#[test]
+fn explain_answers_with_its_exit_code() {
+    let served = Served::new(true);
+    let shown = served.command(&["explain", "203.0.113.9"]);
+    assert_eq!(shown.status.code(), Some(1));
+    assert_eq!(stdout(&shown), "203.0.113.9: not announced: no row names it\n  no   a row names it: none does\n");
+    assert_eq!(served.command(&["explain", "nonsense"]).status.code(), Some(2));
+    assert!(served.http("GET", "/v1/explain/nonsense").0.contains("400"));
+}
+
+#[test]
+fn reload_and_drain_act_and_say_so() {
+    let served = Served::new(true);
+    let dry = served.command(&["reload", "--dry-run"]);
+    assert_eq!(dry.status.code(), Some(0));
+    assert!(stdout(&dry).contains("fe80::1%eth1  refresh  prefix_list_out"), "{}", stdout(&dry));
+    let refused = served.command(&["reload"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(stderr(&refused), "c.toml:1:1: no\n");
+    assert_eq!(stdout(&served.command(&["drain"])), "draining: neighbours are told to prefer other ways\n");
+    assert_eq!(stdout(&served.command(&["undrain"])), "no longer draining\n");
+}
+
+#[test]
+fn over_tcp_one_may_only_read() {
+    let served = Served::new(true);
+    for path in ["/v1/reload", "/v1/drain", "/v1/undrain"] {
+        let (status, body) = served.http("POST", path);
+        assert_eq!(status, "HTTP/1.1 403 Forbidden");
+        assert_eq!(body, r#"{"error":"only on the control socket"}"#);
+    }
+    assert!(served.http("GET", "/nothing").0.contains("404"));
+    assert!(served.http("DELETE", "/v1/routes").0.contains("405"));
+    assert!(served.http("GET", "/").1.contains("AS 64999"));
+}
+
+#[test]
+fn health_and_readiness_are_different_things() {
+    let served = Served::new(false);
+    assert_eq!(served.http("GET", "/healthz"), ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
+    let (status, body) = served.http("GET", "/readyz");
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 503 Service Unavailable", "no neighbour is established\n"));
+    assert_eq!(Served::new(true).http("GET", "/readyz").0, "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn metrics_are_those_of_the_state() {
+    let served = Served::new(true);
+    let (status, body) = served.http("GET", "/metrics");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    for line in [
+        "ovn_bgpd_ready 1.0",
+        "ovn_bgpd_neighbor_up{neighbor=\"fe80::1%eth1\"} 1.0",
+        "ovn_bgpd_neighbor_established_total{neighbor=\"fe80::1%eth1\"} 2",
+        "ovn_bgpd_neighbor_routes_advertised{neighbor=\"fe80::1%eth1\",family=\"ipv4\"} 7.0",
+        "ovn_bgpd_neighbor_uptime_seconds{neighbor=\"fe80::1%eth1\"} 75.0",
+        "# EOF",
+    ] {
+        assert!(body.lines().any(|l| l == line), "{line} is not in\n{body}");
+    }
+}
+
+#[test]
+fn a_part_that_cannot_answer_is_named() {
+    let served = Served::new(true);
+    let shown = served.command(&["show", "learned"]);
+    assert_eq!(shown.status.code(), Some(3));
+    assert_eq!(stderr(&shown), "ovn-bgpd: the speaker is stopping\n");
+}
+
+#[test]
+fn without_a_daemon_the_error_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("api.sock");
+    let shown = ovn_bgpd(&socket, &["show", "summary"]);
+    assert_eq!(shown.status.code(), Some(3));
+    let expected = format!(
+        "ovn-bgpd: the daemon is not running: there is no socket {} (another one? --socket PATH)\n",
+        socket.display()
+    );
+    assert_eq!(stderr(&shown), expected);
+    // A socket nobody listens on any more.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let shown = ovn_bgpd(&socket, &["show", "summary"]);
+    assert!(stderr(&shown).contains("the daemon is not running: nobody listens on"), "{}", stderr(&shown));
+}
+
+#[test]
+fn the_socket_is_for_owner_and_group_and_goes_with_the_daemon() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut served = Served::new(true);
+    let mode = std::fs::metadata(served.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    served.end();
+    assert!(!served.socket().exists());
+}
+
+#[test]
+fn a_socket_in_use_is_left_alone_and_a_stale_one_is_replaced() {
+    let served = Served::new(true);
+    let bind = |path: &Path| {
+        let settings = Api { socket: path.to_owned(), listen: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Server::bind(&settings))
+    };
+    assert!(matches!(bind(&served.socket()), Err(BindError::InUse(_))));
+    assert_eq!(served.command(&["show", "bfd"]).status.code(), Some(0), "the first daemon still answers");
+    let stale = served.directory.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    assert!(stale.exists());
+    bind(&stale).unwrap();
+    let file = served.directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(matches!(bind(&file), Err(BindError::NotASocket(_))));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
