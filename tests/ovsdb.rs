@@ -1,0 +1,286 @@
+//! The OVSDB client against a real `ovsdb-server` (Debian: openvswitch-common, ovn-common). Skipped, loudly, where there is none.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ovn_bgpd::ovsdb::client::{Client, transact};
+use ovn_bgpd::ovsdb::conversation::{Changes, Config, Event, TableSpec};
+use ovn_bgpd::ovsdb::remote::Remote;
+use ovn_bgpd::ovsdb::value::{Row, Value};
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+const NB: &str = "OVN_Northbound";
+const NB_SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn installed() -> bool {
+    let all = Path::new(NB_SCHEMA).exists() && Path::new("/usr/sbin/ovsdb-server").exists();
+    if !all {
+        assert!(std::env::var_os("CI").is_none(), "CI must have ovsdb-server and the OVN schemas");
+        eprintln!("SKIPPED: no ovsdb-server or no {NB_SCHEMA}");
+    }
+    all
+}
+
+/// A TCP port that is free now.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn run(program: &str, args: &[&str], directory: &Path) -> String {
+    let output = Command::new(program).args(args).current_dir(directory).output().expect(program);
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A server with one Northbound database in a directory of its own.
+struct Server {
+    home: TempDir,
+    child: Option<Child>,
+    options: Vec<String>,
+}
+
+impl Server {
+    fn new(options: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        run("ovsdb-tool", &["create", "nb.db", NB_SCHEMA], home.path());
+        let mut server = Self { home, child: None, options: options.iter().map(|s| (*s).to_owned()).collect() };
+        server.start();
+        server
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn remote(&self) -> Remote {
+        Remote::Unix(self.path("sock"))
+    }
+
+    fn start(&mut self) {
+        let _ = std::fs::remove_file(self.path("sock"));
+        let child = Command::new("ovsdb-server")
+            .args(["--remote=punix:sock", "--unixctl=ctl", "--log-file=log", "--no-chdir", "-vconsole:off"])
+            .args(&self.options)
+            .arg("nb.db")
+            .current_dir(self.home.path())
+            .env("OVS_RUNDIR", self.home.path())
+            .env("OVS_LOGDIR", self.home.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let begun = std::time::Instant::now();
+        while !self.path("ctl").exists() {
+            assert!(begun.elapsed() < LIMIT, "ovsdb-server did not start");
+            std::thread::yield_now();
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let _ = std::fs::remove_file(self.path("ctl"));
+        }
+    }
+
+    async fn transact(&self, operations: &[Json]) -> Vec<Json> {
+        transact(&self.remote(), None, NB, operations, LIMIT).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn config(remotes: Vec<Remote>) -> Config {
+    let tables = TableSpec::list(&[
+        ("Logical_Switch_Port", &["name", "addresses", "up", "tag", "options", "external_ids", "no_such_column"]),
+        ("NB_Global", &["external_ids"]),
+    ]);
+    Config::new(NB, remotes, tables)
+}
+
+async fn next(client: &mut Client) -> Event {
+    tokio::time::timeout(LIMIT, client.next()).await.expect("an event in time")
+}
+
+/// Events up to and including the next `Synced`.
+async fn synced(client: &mut Client) -> Vec<Event> {
+    let mut events = Vec::new();
+    while !matches!(events.last(), Some(Event::Synced { .. })) {
+        events.push(next(client).await);
+    }
+    events
+}
+
+/// The next event, which must be a change.
+async fn changed(client: &mut Client) -> Changes {
+    match next(client).await {
+        Event::Changed(changes) => changes,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Northbound: a port that belongs to a switch, as rows without a parent are collected at once.
+fn add_port(name: &str, external_ids: &[(&str, &str)]) -> Vec<Json> {
+    let pairs: Vec<Json> = external_ids.iter().map(|(k, v)| json!([k, v])).collect();
+    vec![
+        json!({"op": "insert", "table": "Logical_Switch_Port", "uuid-name": "p",
+               "row": {"name": name, "addresses": "fa:16:3e:00:00:01 10.0.0.1", "external_ids": ["map", pairs]}}),
+        json!({"op": "insert", "table": "Logical_Switch", "row": {"name": format!("of-{name}"), "ports": ["named-uuid", "p"]}}),
+    ]
+}
+
+fn update_port(name: &str, row: &Json) -> Json {
+    json!({"op": "update", "table": "Logical_Switch_Port", "where": [["name", "==", name]], "row": row})
+}
+
+fn port<'a>(client: &'a Client, name: &str) -> Option<&'a Row> {
+    let rows = client.database().get("Logical_Switch_Port")?;
+    rows.values().find(|row| row.get("name").and_then(Value::as_str) == Some(name))
+}
+
+#[tokio::test]
+async fn follows_a_northbound_database() {
+    if !installed() {
+        return;
+    }
+    let server = Server::new(&[]);
+    server.transact(&add_port("a", &[("k", "v"), ("x", "1")])).await;
+    let mut client = Client::new(config(vec![server.remote()]), None);
+    let events = synced(&mut client).await;
+    let missing: Vec<&Event> = events.iter().filter(|e| matches!(e, Event::Missing(_))).collect();
+    assert_eq!(missing.len(), 1, "{events:?}");
+    assert_eq!(events.last(), Some(&Event::Synced { fresh: true }));
+    assert_eq!(client.database().len(), 2, "empty tables are there, too");
+    let row = port(&client, "a").unwrap();
+    assert_eq!(row["tag"], Value::Set(vec![]), "columns at their default are filled in");
+    assert_eq!(row["external_ids"].get("k"), Some("v"));
+    assert!(!row.contains_key("no_such_column"));
+
+    // A map travels as a difference, here of all three kinds at once; so does a set.
+    let map =
+        json!({"external_ids": ["map", [["k", "w"], ["y", "2"]]], "addresses": ["set", ["unknown", "x"]], "tag": 7});
+    server.transact(&[update_port("a", &map)]).await;
+    assert_eq!(changed(&mut client).await["Logical_Switch_Port"].len(), 1);
+    let row = port(&client, "a").unwrap();
+    assert_eq!((row["external_ids"].get("k"), row["external_ids"].get("x")), (Some("w"), None));
+    assert_eq!(row["external_ids"].get("y"), Some("2"));
+    assert_eq!(row["addresses"].strings().collect::<Vec<_>>(), ["unknown", "x"]);
+
+    server.transact(&[json!({"op": "delete", "table": "Logical_Switch", "where": []})]).await;
+    changed(&mut client).await;
+    assert!(port(&client, "a").is_none());
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_found_again_and_only_real_differences_are_told() {
+    if !installed() {
+        return;
+    }
+    let mut server = Server::new(&[]);
+    server.transact(&add_port("stays", &[])).await;
+    server.transact(&add_port("changes", &[])).await;
+    let mut client = Client::new(config(vec![server.remote()]), None);
+    synced(&mut client).await;
+    server.stop();
+    assert!(matches!(next(&mut client).await, Event::Down { .. }));
+    assert!(port(&client, "stays").is_some(), "out of sight is not gone");
+    server.start();
+    server.transact(&[update_port("changes", &json!({"tag": 5}))]).await;
+    let mut told = Vec::new();
+    while port(&client, "changes").unwrap()["tag"] == Value::Set(vec![]) {
+        told.push(next(&mut client).await);
+    }
+    let rows: usize =
+        told.iter().map(|e| if let Event::Changed(c) = e { c.values().map(Vec::len).sum() } else { 0 }).sum();
+    assert_eq!(rows, 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn another_database_in_the_same_place_replaces_all_at_once() {
+    if !installed() {
+        return;
+    }
+    let mut server = Server::new(&[]);
+    server.transact(&add_port("old", &[])).await;
+    let mut client = Client::new(config(vec![server.remote()]), None);
+    synced(&mut client).await;
+    server.stop();
+    std::fs::remove_file(server.path("nb.db")).unwrap();
+    run("ovsdb-tool", &["create", "nb.db", NB_SCHEMA], server.home.path());
+    // Filled before anybody can connect: the client must go from old to new without seeing an empty database.
+    let hidden = server.path("hidden");
+    let other = Server::new(&[]);
+    other.transact(&add_port("new", &[])).await;
+    std::fs::write(&hidden, run("ovsdb-client", &["backup", &other.remote().to_string(), NB], other.home.path()))
+        .unwrap();
+    std::fs::rename(&hidden, server.path("nb.db")).unwrap();
+    server.start();
+    let events = synced(&mut client).await;
+    let changes: Vec<&Changes> =
+        events.iter().filter_map(|e| if let Event::Changed(c) = e { Some(c) } else { None }).collect();
+    assert_eq!(changes.len(), 1, "{events:?}");
+    assert_eq!(changes[0]["Logical_Switch_Port"].len(), 2, "one went, one came");
+    assert!(port(&client, "old").is_none() && port(&client, "new").is_some());
+}
+
+#[tokio::test]
+async fn the_second_remote_is_used_when_the_first_is_dead() {
+    if !installed() {
+        return;
+    }
+    let port = free_port();
+    let server = Server::new(&[&format!("--remote=ptcp:{port}:127.0.0.1")]);
+    let dead = server.path("dead");
+    let live = Remote::Tcp { host: "localhost".to_owned(), port };
+    let mut client = Client::new(config(vec![Remote::Unix(dead), live.clone()]), None);
+    let events = synced(&mut client).await;
+    assert!(!events.iter().any(|e| matches!(e, Event::Down { .. })), "nothing was lost: {events:?}");
+    assert_eq!(client.remote(), Some(&live));
+}
+
+#[tokio::test]
+async fn conditions_choose_rows_and_can_change() {
+    if !installed() {
+        return;
+    }
+    let server = Server::new(&[]);
+    server.transact(&add_port("a", &[])).await;
+    server.transact(&add_port("b", &[])).await;
+    let mut config = config(vec![server.remote()]);
+    config.tables[0].condition = Some(json!([["name", "==", "a"]]));
+    let mut client = Client::new(config, None);
+    synced(&mut client).await;
+    assert!(port(&client, "a").is_some() && port(&client, "b").is_none());
+    client.conversation().set_condition("Logical_Switch_Port", Some(json!([["name", "==", "b"]])));
+    changed(&mut client).await;
+    assert!(port(&client, "a").is_none() && port(&client, "b").is_some());
+}
+
+#[tokio::test]
+async fn a_failed_transaction_is_an_error_that_tells_why() {
+    if !installed() {
+        return;
+    }
+    let server = Server::new(&[]);
+    let bad = [json!({"op": "insert", "table": "Logical_Switch", "row": {"nom": "x"}})];
+    let error = transact(&server.remote(), None, NB, &bad, LIMIT).await.unwrap_err().to_string();
+    assert!(error.contains("nom"), "{error}");
+    let error = transact(&server.remote(), None, "Nowhere", &[], LIMIT).await.unwrap_err().to_string();
+    assert!(error.contains("database"), "{error}");
+}
