@@ -222,7 +222,9 @@ impl Reconciler {
 
     fn pass(&mut self, now: Instant) {
         let difference = if self.sighted { diff(&self.desired.wiring.objects, &self.actual) } else { Diff::default() };
-        let plan = Plan::new(difference, &self.announced, &self.wanted_routes());
+        let none = Routes::new();
+        let wanted = if self.draining { &none } else { &self.desired.routes };
+        let plan = Plan::new(difference, &self.announced, wanted);
         if !plan.withdraw.is_empty() {
             self.announce(plan.keep.keys().copied());
         }
@@ -233,15 +235,6 @@ impl Reconciler {
         } else {
             self.queue.push(Step::Apply(ops));
         }
-    }
-
-    fn wanted_routes(&self) -> Routes {
-        if self.draining {
-            return Routes::new();
-        }
-        let mut routes = self.desired.routes.clone();
-        routes.extend(self.host_routes.iter().map(|prefix| (*prefix, BTreeSet::new())));
-        routes
     }
 
     /// The outcome of a [`Step::Apply`]: the operations that failed, with the reason.
@@ -319,7 +312,11 @@ impl Reconciler {
 
     fn announce(&mut self, prefixes: impl Iterator<Item = IpNet>) {
         let complete = self.sighted || self.plain;
-        let prefixes: BTreeSet<IpNet> = prefixes.collect();
+        let mut prefixes: BTreeSet<IpNet> = prefixes.collect();
+        if !self.draining {
+            // The host's own prefixes need no wiring of ours.
+            prefixes.extend(&self.host_routes);
+        }
         if self.last_told.as_ref().is_some_and(|(told, was)| **told == prefixes && *was == complete) {
             return;
         }
