@@ -13,12 +13,14 @@
 //! | `attr/` | one file per path attribute; `list.rs` reads the field they stand in |
 //! | `builder.rs` | full UPDATEs for a large table |
 //! | `notification.rs`, `refresh.rs` | the two small ones |
+//! | `describe.rs` | a message in words, for `ovn-bgpd decode` |
 //! | `error.rs` | where, what, and which NOTIFICATION or RFC 7606 action it deserves |
 //! | `parse.rs` | what the parsers share |
 
 mod attr;
 mod builder;
 mod capability;
+pub mod describe;
 mod error;
 mod nlri;
 pub mod notification;
@@ -32,6 +34,7 @@ use bytes::{BufMut, BytesMut};
 pub use attr::{Aggregator, AsPath, Attributes, LargeCommunity, MpReach, NextHop, Origin, Segment, UnknownAttribute};
 pub use builder::{UpdateBuilder, end_of_rib};
 pub use capability::Capability;
+pub use describe::describe;
 pub use error::{EncodeError, Error, Fault, Treatment};
 pub use nlri::Nlri;
 pub use notification::Notification;

@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::notification::{code, header};
 use super::{Context, Error, HEADER_LEN};
+use crate::types::Family;
 
 /// A ROUTE-REFRESH (RFC 2918 §3, RFC 7313 §3.2).
 ///
@@ -26,6 +27,12 @@ impl RouteRefresh {
     pub const BEGIN: u8 = 1;
     /// Subtype of the end of a refresh.
     pub const END: u8 = 2;
+
+    /// Whether a session does anything about it: RFC 2918 §4 ignores a family that was not agreed, RFC 7313 §5 an unknown subtype.
+    pub fn is_for(&self, ctx: &Context) -> bool {
+        let family = Family::from_afi_safi(self.afi, self.safi);
+        family.is_some_and(|f| ctx.families.contains(f)) && (!ctx.enhanced_refresh || self.subtype <= Self::END)
+    }
 
     pub(super) fn decode(message: &[u8], body: &[u8], ctx: &Context) -> Result<Self, Error> {
         match *body {

@@ -69,6 +69,13 @@ impl Update {
         body.into_iter().chain(mp).flat_map(|(family, next_hop, list)| list.iter().map(move |n| (family, next_hop, n)))
     }
 
+    /// Every prefix in it, announced or withdrawn: what treat-as-withdraw takes away (RFC 7606 §2).
+    pub fn prefixes(&self) -> impl Iterator<Item = &Nlri> {
+        let reach = self.mp_reach.iter().flat_map(|reach| &reach.nlri);
+        let unreach = self.mp_unreach.iter().flat_map(|(_, list)| list);
+        self.nlri.iter().chain(reach).chain(&self.withdrawn).chain(unreach)
+    }
+
     /// Reads the body of an UPDATE.
     pub(super) fn decode(body: &[u8], ctx: &Context) -> Result<Self, Error> {
         let body = Section { start: HEADER_LEN, data: body };

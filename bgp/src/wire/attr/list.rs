@@ -13,7 +13,7 @@ use super::mp_reach::Mp;
 use super::{
     Aggregator, AsPath, Attributes, Malformed, MpReach, UnknownAttribute, aggregator, as_path, as4_aggregator,
     as4_path, atomic_aggregate, cluster_list, communities, extended_communities, flags, ipv6_extended_communities,
-    large_communities, local_pref, med, mp_reach, mp_unreach, next_hop, origin, originator_id, otc,
+    large_communities, local_pref, med, mp_reach, mp_unreach, name, next_hop, origin, originator_id, otc,
 };
 use crate::types::{AS_TRANS, Family, PeerKind};
 
@@ -102,7 +102,7 @@ impl List {
             return Err(Error::update(octets.start, subcode::OPTIONAL, reason));
         }
         let reason = code.map_or("a single octet at the end of the path attributes".into(), |code| {
-            format!("attribute {code} overruns the path attributes")
+            format!("{} overruns the path attributes", called(code))
         });
         self.fault(octets.start, code, Malformed::withdraw(subcode::ATTRIBUTE_LIST, reason), &[]);
         Ok(())
@@ -130,7 +130,7 @@ impl List {
             return Ok(());
         }
         if class != expected {
-            let reason = format!("attribute {code} with flags {flags:#04x}");
+            let reason = format!("{} with flags {flags:#04x}", called(code));
             if is_mp {
                 // Whether these octets are NLRI is in doubt (RFC 7606 §3(c), §3(j)).
                 return Err(Error::update(octets.start, subcode::OPTIONAL, reason).with_data(octets.data));
@@ -158,7 +158,7 @@ impl List {
         if self.seen.insert(raw.code) {
             return Ok(true);
         }
-        let reason = format!("attribute {} appears twice", raw.code);
+        let reason = format!("{} appears twice", called(raw.code));
         if matches!(raw.code, mp_reach::CODE | mp_unreach::CODE) {
             return Err(Error::update(raw.octets.start, subcode::ATTRIBUTE_LIST, reason));
         }
@@ -290,6 +290,14 @@ impl List {
         let has_data = !matches!(subcode, subcode::ATTRIBUTE_LIST | subcode::AS_PATH | subcode::NETWORK);
         let data = if has_data { octets.to_vec() } else { Vec::new() };
         self.faults.push(Found { fault: Fault { offset, attribute, reason, treatment }, subcode, data });
+    }
+}
+
+/// An attribute's name, or its number where it has none.
+fn called(code: u8) -> String {
+    match name(code) {
+        "unknown" => format!("attribute {code}"),
+        name => name.to_owned(),
     }
 }
 

@@ -123,6 +123,37 @@ impl Attributes {
     }
 }
 
+/// The name of an attribute in the IANA registry, as far as it is well known.
+pub(super) fn name(code: u8) -> &'static str {
+    match code {
+        origin::CODE => "ORIGIN",
+        as_path::CODE => "AS_PATH",
+        next_hop::CODE => "NEXT_HOP",
+        med::CODE => "MULTI_EXIT_DISC",
+        local_pref::CODE => "LOCAL_PREF",
+        atomic_aggregate::CODE => "ATOMIC_AGGREGATE",
+        aggregator::CODE => "AGGREGATOR",
+        communities::CODE => "COMMUNITIES",
+        originator_id::CODE => "ORIGINATOR_ID",
+        cluster_list::CODE => "CLUSTER_LIST",
+        mp_reach::CODE => "MP_REACH_NLRI",
+        mp_unreach::CODE => "MP_UNREACH_NLRI",
+        extended_communities::CODE => "EXTENDED_COMMUNITIES",
+        as4_path::CODE => "AS4_PATH",
+        as4_aggregator::CODE => "AS4_AGGREGATOR",
+        22 => "PMSI_TUNNEL",
+        23 => "TUNNEL_ENCAPSULATION",
+        ipv6_extended_communities::CODE => "IPV6_EXT_COMMUNITIES",
+        26 => "AIGP",
+        29 => "BGP_LS",
+        large_communities::CODE => "LARGE_COMMUNITIES",
+        33 => "BGPSEC_PATH",
+        otc::CODE => "OTC",
+        40 => "PREFIX_SID",
+        _ => "unknown",
+    }
+}
+
 /// Attribute flags (RFC 4271 §4.3).
 pub(super) mod flags {
     /// Optional: not well-known.

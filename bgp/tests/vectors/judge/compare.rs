@@ -35,9 +35,7 @@ pub(super) fn message(message: &Message, expect: &Value, ctx: &Context) -> Outco
 /// Compares the prefixes that treat-as-withdraw takes away.
 pub(super) fn withdrawn(message: &Message, expect: &Value) -> Outcome {
     let Message::Update(update) = message else { return Err("treat-as-withdraw of no UPDATE".into()) };
-    let announced = update.nlri.iter().chain(update.mp_reach.iter().flat_map(|reach| &reach.nlri));
-    let withdrawn = update.withdrawn.iter().chain(update.mp_unreach.iter().flat_map(|(_, list)| list));
-    let got: BTreeSet<Prefix> = announced.chain(withdrawn).map(|nlri| nlri.prefix).collect();
+    let got: BTreeSet<Prefix> = update.prefixes().map(|nlri| nlri.prefix).collect();
     let wanted: BTreeSet<Prefix> = array(expect.get("withdraw"))
         .filter(|p| p.get("safi").and_then(Value::as_u64) == Some(1))
         .filter_map(|p| p.get("prefix").and_then(Value::as_str)?.parse().ok())

@@ -121,16 +121,8 @@ fn outcome(octets: &[u8], session: &Value, ctx: &Context) -> Outcome {
             Some(Treatment::AttributeDiscard) => Outcome::Discard(message),
             Some(Treatment::PrefixIgnore) | None => Outcome::Accept(message),
         },
-        // RFC 2918 §4: a family that was not announced is ignored; RFC 7313 §5: so is an unknown subtype.
-        Message::RouteRefresh(refresh) => {
-            let ours = Family::from_afi_safi(refresh.afi, refresh.safi).is_some_and(|f| ctx.families.contains(f));
-            if ours && (refresh.subtype <= 2 || !ctx.enhanced_refresh) {
-                Outcome::Accept(message)
-            } else {
-                Outcome::Ignore(message)
-            }
-        }
-        Message::Notification(_) | Message::Keepalive => Outcome::Accept(message),
+        Message::RouteRefresh(refresh) if !refresh.is_for(ctx) => Outcome::Ignore(message),
+        Message::Notification(_) | Message::Keepalive | Message::RouteRefresh(_) => Outcome::Accept(message),
     }
 }
 
