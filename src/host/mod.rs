@@ -1,5 +1,7 @@
 //! Facts of this hypervisor: what the local Open_vSwitch database and the kernel's link table say.
 
+pub mod facts;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
