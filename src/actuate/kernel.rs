@@ -633,7 +633,7 @@ fn explain(op: &Op, refused: &Refused) -> OpError {
     OpError::Refused { what, reason: refused.to_string() }
 }
 
-fn describe(key: &Key) -> String {
+pub(super) fn describe(key: &Key) -> String {
     match key {
         Key::LinkUp { device } => format!("link {device}"),
         Key::VlanDevice { name } => format!("VLAN device {name}"),
