@@ -104,23 +104,25 @@ class Stage:
             raise LabError(f"{file}: nobody filled in {left}")
         return text
 
-    def ours(self, node: str = "host", file: str = "host.toml", name: str = "ovn-bgpd", start: bool = True, **values: Any) -> OvnBgpd:
-        """Our daemon in a node, started with a file of the folder."""
+    def ours(self, node: str = "host", file: str = "host.toml", name: str = "ovn-bgpd", start: bool = True,
+             text: str | None = None, **values: Any) -> OvnBgpd:  # fmt: skip
+        """Our daemon in a node, started with a file of the folder (or a text)."""
         daemon = OvnBgpd(self.lab[node], name)
-        daemon.configure(self.text(file, **values))
+        daemon.configure(text or self.text(file, **values))
         if start:
             daemon.start()
         return daemon
 
-    def frr(self, node: str = "leaf", file: str = "leaf.frr.conf", bfd: bool = False, **values: Any) -> Frr:
+    def frr(self, node: str = "leaf", file: str = "leaf.frr.conf", bfd: bool = False, text: str | None = None,
+            **values: Any) -> Frr:  # fmt: skip
         peer = Frr(self.lab[node])
-        peer.start(self.text(file, **values), bfd=bfd)
+        peer.start(text or self.text(file, **values), bfd=bfd)
         self.versions[node] = f"FRR {peer.version()}"
         return peer
 
-    def bird(self, node: str = "leaf", file: str = "leaf.bird.conf", **values: Any) -> Bird:
+    def bird(self, node: str = "leaf", file: str = "leaf.bird.conf", text: str | None = None, **values: Any) -> Bird:
         peer = Bird(self.lab[node])
-        peer.start(self.text(file, **values))
+        peer.start(text or self.text(file, **values))
         self.versions[node] = f"BIRD {peer.version()}"
         return peer
 

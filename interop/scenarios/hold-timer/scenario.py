@@ -1,0 +1,53 @@
+"""A leaf that falls silent is noticed within the hold time, one that dies at once; both come back by themselves.
+
+FRR's bgpd is stopped (SIGSTOP: the connection stands, nothing is said), woken up, killed and started again; then our own
+daemon is killed, and the leaf must not keep its routes.
+"""
+
+import signal
+import time
+
+from lab import topology
+from lab.shell import wait_for
+
+TOPOLOGY = topology.pair()
+TIME_LIMIT = 120
+
+
+def run(s):
+    s.capture("host", "eth1")
+    leaf = s.frr()
+    ours = s.ours()
+    up(leaf, ours)
+    ours.wait_learned("0.0.0.0/0")
+    s.step("bgpd is frozen: the hold timer (9 s) ends the session")
+    leaf.node.kill("bgpd", signal.SIGSTOP)
+    started = time.monotonic()
+    wait_for("the session to end", lambda: not ours.established("10.0.1.1"), 14.0)
+    took = time.monotonic() - started
+    s.expect(5.5 <= took <= 11.0, f"the session ended after {took:.1f} s; the hold time is 9 s, the last message at most 3 s old")
+    s.expect("0.0.0.0/0" not in [entry["prefix"] for entry in ours.show("learned")], "the dead leaf's route is still there")
+    s.step("bgpd wakes up: the session comes back")
+    leaf.node.kill("bgpd", signal.SIGCONT)
+    up(leaf, ours)
+    ours.wait_learned("0.0.0.0/0")
+    s.step("bgpd is killed: the connection is reset, the session ends at once")
+    leaf.node.stop("bgpd", signal.SIGKILL)
+    wait_for("the session to end", lambda: not ours.established("10.0.1.1"), 3.0)
+    s.step("bgpd starts again: the session comes back, with our routes")
+    leaf.start_bgpd()
+    up(leaf, ours)
+    s.step("our daemon is killed: the leaf loses the session and the routes")
+    ours.kill()
+    leaf.wait_gone("172.30.1.1/32", 3.0)
+    s.step("our daemon starts again")
+    ours.start()
+    up(leaf, ours)
+
+
+def up(leaf, ours):
+    for mine, theirs in (("10.0.1.2", "10.0.1.1"), ("fd00:1::2", "fd00:1::1")):
+        leaf.wait_established(mine)
+        ours.wait_established(theirs)
+    leaf.wait_route("172.30.1.1/32")
+    leaf.wait_route("f00d::1/128")
