@@ -15,6 +15,7 @@ use std::time::Duration;
 use ovn_bgpd::ovsdb::client::{Client, transact};
 use ovn_bgpd::ovsdb::conversation::{Changes, Config, Event, TableSpec};
 use ovn_bgpd::ovsdb::remote::Remote;
+use ovn_bgpd::ovsdb::tls::TlsFiles;
 use ovn_bgpd::ovsdb::value::{Row, Value};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -283,4 +284,91 @@ async fn a_failed_transaction_is_an_error_that_tells_why() {
     assert!(error.contains("nom"), "{error}");
     let error = transact(&server.remote(), None, "Nowhere", &[], LIMIT).await.unwrap_err().to_string();
     assert!(error.contains("database"), "{error}");
+}
+
+#[tokio::test]
+async fn files_backups_and_dumps_hold_what_the_server_says() {
+    if !installed() {
+        return;
+    }
+    let server = Server::new(&[]);
+    server.transact(&add_port("a", &[("k", "v"), ("x", "1")])).await;
+    server.transact(&add_port("gone", &[])).await;
+    server.transact(&[update_port("a", &json!({"external_ids": ["map", [["k", "w"], ["y", "2"]]], "tag": 7}))]).await;
+    server.transact(&[json!({"op": "delete", "table": "Logical_Switch", "where": [["name", "==", "of-gone"]]})]).await;
+    let mut client = Client::new(config(vec![server.remote()]), None);
+    synced(&mut client).await;
+    let live = client.database()["Logical_Switch_Port"].clone();
+    assert_eq!(live.len(), 1);
+    let remote = server.remote().to_string();
+    let backup = run("ovsdb-client", &["backup", &remote, NB], server.home.path());
+    let dump = run("ovsdb-client", &["dump", "--format=json", &remote, NB], server.home.path());
+    std::fs::write(server.path("backup"), backup).unwrap();
+    std::fs::write(server.path("dump"), dump).unwrap();
+    for name in ["nb.db", "backup", "dump"] {
+        let database = ovn_bgpd::ovsdb::file::load(&server.path(name)).unwrap();
+        let (uuid, row) = database["Logical_Switch_Port"].iter().next().unwrap();
+        for (column, value) in &live[uuid] {
+            assert_eq!(row.get(column), Some(value), "{name}: {column}");
+        }
+    }
+    run("ovsdb-tool", &["create-cluster", "cluster.db", "nb.db", "tcp:127.0.0.1:6644"], server.home.path());
+    let error = ovn_bgpd::ovsdb::file::load(&server.path("cluster.db")).unwrap_err().to_string();
+    assert!(error.contains("cluster.db") && error.contains("backup"), "{error}");
+}
+
+/// Key and certificate of a CA and of what it signed, made by openssl in `directory`; the names in the certificates match nothing, as
+/// those of `ovs-pki`.
+fn make_pki(directory: &Path, ca: &str, names: &[&str]) {
+    let openssl = |args: &str| {
+        run("openssl", &args.split(' ').collect::<Vec<_>>(), directory);
+    };
+    let new = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    openssl(&format!("{new} -x509 -days 2 -subj /CN={ca} -keyout {ca}-key.pem -out {ca}.pem"));
+    for name in names {
+        openssl(&format!(
+            "{new} -subj /CN={name}-id:1234 -addext subjectAltName=DNS:{name}-id -keyout {name}-key.pem -out {name}.csr"
+        ));
+        openssl(&format!(
+            "x509 -req -in {name}.csr -CA {ca}.pem -CAkey {ca}-key.pem -days 2 -copy_extensions copyall -out {name}.pem"
+        ));
+    }
+}
+
+#[tokio::test]
+async fn tls_wants_the_right_ca_and_a_certificate_but_no_names() {
+    if !installed() {
+        return;
+    }
+    let pki = tempfile::tempdir().unwrap();
+    make_pki(pki.path(), "ca", &["server", "client"]);
+    make_pki(pki.path(), "other-ca", &["stranger"]);
+    let file = |name: &str| pki.path().join(format!("{name}.pem"));
+    let option = |kind: &str, name: &str| format!("--{kind}={}", file(name).display());
+    let port = free_port();
+    let server = Server::new(&[
+        &format!("--remote=pssl:{port}:127.0.0.1"),
+        &option("private-key", "server-key"),
+        &option("certificate", "server"),
+        &option("ca-cert", "ca"),
+    ]);
+    let remote = Remote::Ssl { host: "127.0.0.1".to_owned(), port };
+    let tls =
+        |name: &str, ca: &str| TlsFiles { key: file(&format!("{name}-key")), certificate: file(name), ca: file(ca) };
+    server.transact(&add_port("a", &[])).await;
+    let mut client = Client::new(config(vec![remote.clone()]), Some(tls("client", "ca")));
+    synced(&mut client).await;
+    assert_eq!(client.database()["Logical_Switch_Port"].len(), 1);
+    assert!(transact(&remote, Some(tls("client", "ca")), NB, &[], LIMIT).await.is_ok());
+
+    for (files, says) in [
+        (Some(tls("client", "other-ca")), "certificate"),
+        (Some(tls("stranger", "ca")), "alert"),
+        (Some(tls("client", "missing")), "missing.pem"),
+        (None, "needs a TLS key"),
+    ] {
+        let mut client = Client::new(config(vec![remote.clone()]), files);
+        let Event::Down { reason } = next(&mut client).await else { panic!("that should not have worked") };
+        assert!(reason.contains(says) && reason.contains(&remote.to_string()), "{reason}");
+    }
 }

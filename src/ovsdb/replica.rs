@@ -98,10 +98,10 @@ pub enum UpdateError {
 
 /// A column that is both wanted and in the schema.
 #[derive(Clone, Debug, PartialEq)]
-struct Column {
-    name: Arc<str>,
-    ty: ColumnType,
-    keys: Option<Vec<Arc<str>>>,
+pub(super) struct Column {
+    pub(super) name: Arc<str>,
+    pub(super) ty: ColumnType,
+    pub(super) keys: Option<Vec<Arc<str>>>,
 }
 
 /// A wanted name the schema lacks.
@@ -259,15 +259,15 @@ enum Edit {
 }
 
 /// A decoded column of an update.
-struct Cell {
+pub(super) struct Cell {
     name: Arc<str>,
     value: Value,
     /// In a `modify`, the value is a difference.
-    composite: bool,
+    pub(super) composite: bool,
 }
 
 /// Applies cells; whether anything changed.
-fn modify(row: &mut Row, cells: Vec<Cell>) -> bool {
+pub(super) fn modify(row: &mut Row, cells: Vec<Cell>) -> bool {
     let mut changed = false;
     for Cell { name, value, composite } in cells {
         match row.get_mut(&name) {
@@ -290,10 +290,14 @@ fn modify(row: &mut Row, cells: Vec<Cell>) -> bool {
     changed
 }
 
-type Cells<'a> = Vec<(&'a str, &'a RawValue)>;
+pub(super) type Cells<'a> = Vec<(&'a str, &'a RawValue)>;
 
 /// Decodes the cells of wanted columns, or says which column is wrong and how.
-fn part(columns: &[Column], cells: &Cells<'_>, interner: &mut Interner) -> Result<Vec<Cell>, (Arc<str>, String)> {
+pub(super) fn part(
+    columns: &[Column],
+    cells: &Cells<'_>,
+    interner: &mut Interner,
+) -> Result<Vec<Cell>, (Arc<str>, String)> {
     let mut out = Vec::new();
     for (name, raw) in cells {
         let Some(col) = columns.iter().find(|c| *c.name == **name) else { continue };
@@ -311,7 +315,7 @@ fn part(columns: &[Column], cells: &Cells<'_>, interner: &mut Interner) -> Resul
 }
 
 /// Decodes a whole row; columns the server left out hold their default.
-fn whole(columns: &[Column], cells: &Cells<'_>, interner: &mut Interner) -> Result<Row, (Arc<str>, String)> {
+pub(super) fn whole(columns: &[Column], cells: &Cells<'_>, interner: &mut Interner) -> Result<Row, (Arc<str>, String)> {
     let mut row: Row = part(columns, cells, interner)?.into_iter().map(|cell| (cell.name, cell.value)).collect();
     for col in columns {
         if !row.contains_key(&col.name) {
@@ -457,7 +461,7 @@ impl<'de> Deserialize<'de> for RowUpdate<'de> {
     }
 }
 
-struct Columns<'a>(Cells<'a>);
+pub(super) struct Columns<'a>(pub(super) Cells<'a>);
 
 impl<'de> Deserialize<'de> for Columns<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
