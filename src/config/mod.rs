@@ -21,6 +21,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub mod duration;
+mod export;
 mod files;
 mod model;
 mod options;
@@ -30,10 +31,7 @@ mod sections;
 mod speaker;
 
 pub use files::{parse_prefixes, read_prefix_files};
-pub use model::{
-    Advertise, Api, BfdProfile, Bgp, Config, DEFAULT_SOCKET, Fib, Neighbor, NeighborBfd, Ovn, Rules,
-    TenantAdvertisement, Tls, Wiring,
-};
+pub use model::{Advertise, Api, Bgp, Config, DEFAULT_SOCKET, Fib, Neighbor, NeighborBfd, Ovn, Tls, Wiring};
 pub use problem::{Problem, Problems, Severity};
 
 use read::{Doc, Table};

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::policy::{PrefixList, Role};
+use bgp::bfd::SessionConfig;
+use bgp::policy::PrefixList;
 use bgp::speaker::{PeerConfig, SpeakerConfig};
-use bgp::types::Asn;
 use ipnet::IpNet;
+
+use crate::desired::{self, Rules, TenantAdvertisement};
 
 /// Everything one configuration file says, with the files it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct Config {
     /// `[bgp]`.
     pub bgp: Bgp,
     /// `[bfd.profiles]`, by name.
-    pub bfd_profiles: BTreeMap<String, BfdProfile>,
+    pub bfd_profiles: BTreeMap<String, SessionConfig>,
     /// `[prefix_lists]`, by name.
     pub prefix_lists: BTreeMap<String, Arc<PrefixList>>,
     /// `[advertise]`.
@@ -32,6 +34,32 @@ pub struct Config {
     pub wiring: Wiring,
     /// `[api]`.
     pub api: Api,
+}
+
+impl Config {
+    /// What the speaker's driver is given.
+    pub fn driver(&self) -> bgp::driver::Config {
+        bgp::driver::Config {
+            speaker: self.bgp.speaker.clone(),
+            peers: self.bgp.neighbors.iter().map(|neighbor| neighbor.peer.clone()).collect(),
+            listen: self.bgp.listen.clone(),
+            port: self.bgp.port,
+        }
+    }
+
+    /// What the rules are given. Without an `[ovn]` section nothing is exposed, and this means nothing.
+    pub fn options(&self) -> desired::Options {
+        let rules = self.wiring.rules;
+        let Some(ovn) = &self.ovn else { return desired::Options { rules, ..desired::Options::default() } };
+        desired::Options {
+            expose_tenant_networks: ovn.expose_tenant_networks,
+            expose_ipv6_gua_tenant_networks: ovn.expose_ipv6_gua_tenant_networks,
+            tenant_advertisement: ovn.tenant_advertisement,
+            require_snat_disabled_for_tenant_networks: ovn.require_snat_disabled_for_tenant_networks,
+            address_scopes: ovn.address_scopes.iter().cloned().collect(),
+            rules,
+        }
+    }
 }
 
 /// `[bgp]`.
@@ -56,14 +84,6 @@ pub struct Neighbor {
     pub peer_group: Option<String>,
     /// Where its password was read from; relative to the configuration file.
     pub password_file: Option<PathBuf>,
-    /// Our AS towards it, when not that of `[bgp]`.
-    pub local_as: Option<Asn>,
-    /// Our role (RFC 9234).
-    pub role: Option<Role>,
-    /// What we accept; `None`: everything.
-    pub prefix_list_in: Option<Arc<PrefixList>>,
-    /// What it may be told; `None`: everything.
-    pub prefix_list_out: Option<Arc<PrefixList>>,
     /// BFD.
     pub bfd: Option<NeighborBfd>,
 }
@@ -75,24 +95,6 @@ pub struct NeighborBfd {
     pub profile: String,
     /// BGP waits for BFD to be up.
     pub strict: bool,
-}
-
-/// One of `[bfd.profiles]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BfdProfile {
-    /// How often we want to send (RFC 5880 §6.8.1 bfd.DesiredMinTxInterval).
-    pub transmit_interval: Duration,
-    /// How often we can bear to receive (bfd.RequiredMinRxInterval).
-    pub receive_interval: Duration,
-    /// Packets missed until the session is down.
-    pub detect_multiplier: u8,
-}
-
-impl Default for BfdProfile {
-    fn default() -> Self {
-        let interval = Duration::from_millis(300);
-        Self { transmit_interval: interval, receive_interval: interval, detect_multiplier: 3 }
-    }
 }
 
 /// `[advertise]`: routes of the host itself.
@@ -156,16 +158,6 @@ pub struct Ovn {
     pub address_scopes: Vec<String>,
 }
 
-/// How tenant networks are announced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TenantAdvertisement {
-    /// /32 and /128 a port.
-    #[default]
-    Host,
-    /// The prefix of the subnet.
-    Subnet,
-}
-
 /// Files of a TLS client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
@@ -175,16 +167,6 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Certificate authority, PEM.
     pub ca: PathBuf,
-}
-
-/// How traffic is steered to a bridge's table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rules {
-    /// One rule a prefix, as upstream.
-    #[default]
-    PerPrefix,
-    /// One rule a bridge and family, and a table without a default route.
-    PerTable,
 }
 
 /// `[wiring]`.

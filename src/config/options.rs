@@ -8,6 +8,7 @@ use bgp::policy::Role;
 use bgp::speaker::{AllowAsIn, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
 use bgp::types::{AS_TRANS, Asn, Families, Family};
 
+use super::export::{self, Export};
 use super::read::{At, Doc, Span, Table, Value};
 
 /// Where a password comes from.
@@ -40,7 +41,6 @@ macro_rules! options {
 options! {
     description: String,
     remote_as: RemoteAs,
-    local_as: Asn,
     key: Key,
     families: Families,
     allowas_in: AllowAsIn,
@@ -57,6 +57,7 @@ options! {
     bfd: Switch<String>,
     bfd_strict: bool,
     role: Role,
+    export: Vec<Export>,
     local_address: IpAddr,
     bind_interface: String,
     port: u16,
@@ -73,7 +74,6 @@ impl Options {
             description: get("description").and_then(|v| v.string(doc)),
             // After a complaint a stand-in keeps it from being called missing as well.
             remote_as: get("remote_as").map(|v| remote_as(&v, doc).unwrap_or_else(|| v.at(RemoteAs::Auto))),
-            local_as: get("local_as").and_then(|v| asn(&v, doc)),
             key: key(get("password").as_ref(), get("password_file").as_ref(), doc),
             families: get("families").and_then(|v| families(&v, doc)),
             allowas_in: get("allowas_in").and_then(|v| allowas_in(&v, doc)),
@@ -101,6 +101,7 @@ impl Options {
             bfd: get("bfd").and_then(|v| name_or_false(&v, doc, "a BFD profile")),
             bfd_strict: get("bfd_strict").and_then(|v| v.bool(doc)),
             role: get("role").and_then(|v| role(&v, doc)),
+            export: get("export").and_then(|v| export::read(&v, doc)),
             local_address: get("local_address").and_then(|v| v.parse(doc, "an IP address")),
             bind_interface: get("bind_interface").and_then(|v| interface(&v, doc)),
             port: get("port").and_then(|v| port(&v, doc)),
@@ -134,7 +135,7 @@ impl Options {
         {
             doc.error_hint(&strict.span, "'bfd_strict' without 'bfd'", "name a profile: bfd = \"…\"");
         }
-        self.check_as(doc, our_as);
+        self.check_role(doc, our_as);
     }
 
     fn check_timers(&self, doc: &Doc<'_>) {
@@ -158,22 +159,15 @@ impl Options {
         }
     }
 
-    fn check_as(&self, doc: &Doc<'_>, our_as: Asn) {
-        let ours = self.local_as.as_ref().map_or(our_as, |l| l.value);
-        if let (Some(local), Some(remote)) = (&self.local_as, &self.remote_as)
-            && remote.value == RemoteAs::Internal
-        {
-            doc.error(&local.span, "'local_as' is for external neighbours only, and this one is internal");
-        }
-        if let (Some(role), Some(remote)) = (&self.role, &self.remote_as) {
-            let internal = match remote.value {
-                RemoteAs::Internal => true,
-                RemoteAs::Number(asn) => asn == ours,
-                RemoteAs::External | RemoteAs::Auto => false,
-            };
-            if internal {
-                doc.error(&role.span, "'role' is for external neighbours only (RFC 9234), and this one is internal");
-            }
+    fn check_role(&self, doc: &Doc<'_>, our_as: Asn) {
+        let (Some(role), Some(remote)) = (&self.role, &self.remote_as) else { return };
+        let internal = match remote.value {
+            RemoteAs::Internal => true,
+            RemoteAs::Number(asn) => asn == our_as,
+            RemoteAs::External | RemoteAs::Auto => false,
+        };
+        if internal {
+            doc.error(&role.span, "'role' is for external neighbours only (RFC 9234), and this one is internal");
         }
     }
 
@@ -193,6 +187,7 @@ impl Options {
         set(&mut peer.multihop, self.ebgp_multihop.as_ref());
         set(&mut peer.next_hop_self, self.next_hop_self.as_ref());
         set(&mut peer.next_hop_format, self.nexthop_format.as_ref());
+        peer.role = self.role.as_ref().map(|r| r.value);
         peer.max_prefixes = self.max_prefixes.as_ref().map(|m| m.value);
         set(&mut peer.passive, self.passive.as_ref());
         peer.local_address = self.local_address.as_ref().map(|l| l.value);

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp::bfd::SessionConfig;
 use bgp::policy::PrefixList;
 use ipnet::IpNet;
 
-use super::model::{Advertise, Api, BfdProfile, Config, Fib, Ovn, Rules, TenantAdvertisement, Tls, Wiring};
+use super::model::{Advertise, Api, Config, Fib, Ovn, Tls, Wiring};
 use super::options;
 use super::read::{At, Doc, Table, Value};
 use super::speaker::{self, Defined};
+use crate::desired::{Rules, TenantAdvertisement};
 
 /// Reads the whole file. Neighbours refer to lists and profiles, so those come first.
 pub(super) fn root(root: &mut Table<'_>, doc: &Doc<'_>, file: &Path) -> Option<Config> {
@@ -77,13 +79,13 @@ fn prefix_lists(table: &mut Table<'_>, doc: &Doc<'_>) -> BTreeMap<String, Arc<Pr
     table.entries().filter_map(read).collect()
 }
 
-fn bfd_profiles(table: &mut Table<'_>, doc: &Doc<'_>) -> BTreeMap<String, BfdProfile> {
+fn bfd_profiles(table: &mut Table<'_>, doc: &Doc<'_>) -> BTreeMap<String, SessionConfig> {
     let Some(profiles) = table.table(doc, "profiles") else {
         return BTreeMap::new();
     };
     let read = |(name, value): (At<String>, Value<'_>)| {
         let mut table = value.table(doc)?;
-        let mut profile = BfdProfile::default();
+        let mut profile = SessionConfig::default();
         for (key, field) in
             [("transmit_interval", &mut profile.transmit_interval), ("receive_interval", &mut profile.receive_interval)]
         {
@@ -95,6 +97,7 @@ fn bfd_profiles(table: &mut Table<'_>, doc: &Doc<'_>) -> BTreeMap<String, BfdPro
         if let Some(multiplier) = multiplier {
             profile.detect_multiplier = multiplier.value;
         }
+        profile.passive = table.get("passive").and_then(|v| v.bool(doc)).is_some_and(|at| at.value);
         table.finish(doc);
         Some((name.value, profile))
     };

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use bgp::policy::PrefixList;
+use bgp::bfd::SessionConfig;
+use bgp::policy::{ExportRule, PrefixList};
 use bgp::speaker::{BGP_PORT, GracefulRestart, PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
 use bgp::types::Asn;
 use ipnet::IpNet;
 
-use super::model::{BfdProfile, Bgp, Neighbor, NeighborBfd};
+use super::model::{Bgp, Neighbor, NeighborBfd};
 use super::options::{self, Key, Options};
 use super::read::{At, Doc, Table, Value};
 
 /// What neighbours may refer to.
 pub(super) struct Defined<'a> {
     pub(super) prefix_lists: &'a BTreeMap<String, Arc<PrefixList>>,
-    pub(super) bfd_profiles: &'a BTreeMap<String, BfdProfile>,
+    pub(super) bfd_profiles: &'a BTreeMap<String, SessionConfig>,
     /// `[advertise] prefixes`: the router identifier may come from there.
     pub(super) prefixes: &'a [IpNet],
 }
@@ -138,7 +139,7 @@ fn peer_groups(table: &mut Table<'_>, doc: &Doc<'_>, allow_hold_time_zero: bool)
 /// RFC 8212: an external neighbour without a list neither gives nor gets.
 fn warn_without_policy(table: &Table<'_>, doc: &Doc<'_>, neighbors: &[Neighbor]) {
     for neighbor in neighbors.iter().filter(|n| n.peer.remote_as != RemoteAs::Internal) {
-        let missing = match (&neighbor.prefix_list_in, &neighbor.prefix_list_out) {
+        let missing = match (&neighbor.peer.prefix_list_in, &neighbor.peer.prefix_list_out) {
             (Some(_), Some(_)) => continue,
             (None, Some(_)) => "prefix_list_in: nothing it says will be accepted",
             (Some(_), None) => "prefix_list_out: it will be told nothing",
@@ -199,8 +200,8 @@ impl Neighbors<'_, '_> {
 
     fn resolve(&self, options: &Options, address: PeerAddress, peer_group: Option<At<String>>) -> Neighbor {
         let doc = self.doc;
-        let list = |name: &Option<At<String>>| {
-            let name = name.as_ref()?;
+        let list = |name: Option<&At<String>>| {
+            let name = name?;
             let list = self.defined.prefix_lists.get(&name.value);
             if list.is_none() {
                 doc.undefined(
@@ -222,6 +223,11 @@ impl Neighbors<'_, '_> {
             Some(NeighborBfd { profile, strict: options.bfd_strict.as_ref().is_some_and(|s| s.value) })
         });
         let mut peer: PeerConfig = options.peer_config(address);
+        peer.prefix_list_in = list(options.prefix_list_in.as_ref());
+        peer.prefix_list_out = list(options.prefix_list_out.as_ref());
+        for export in options.export.iter().flat_map(|export| &export.value) {
+            peer.export_rules.push(ExportRule { prefixes: list(export.prefix_list.as_ref()), set: export.set.clone() });
+        }
         if options.port.is_none() {
             peer.port = self.port;
         }
@@ -232,10 +238,6 @@ impl Neighbors<'_, '_> {
                 Key::File(path) => Some(path.clone()),
                 Key::Inline(_) => None,
             }),
-            local_as: options.local_as.as_ref().map(|l| l.value),
-            role: options.role.as_ref().map(|r| r.value),
-            prefix_list_in: list(&options.prefix_list_in),
-            prefix_list_out: list(&options.prefix_list_out),
             bfd,
         }
     }

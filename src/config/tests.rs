@@ -114,12 +114,12 @@ fn the_contract_is_read() {
     assert_eq!(unnumbered.peer.hold_time, Duration::from_secs(9));
     assert_eq!(unnumbered.peer.keepalive, Some(Duration::from_secs(3)));
     assert_eq!(unnumbered.peer.max_prefixes, Some(100));
-    assert_eq!(unnumbered.prefix_list_out.as_ref().unwrap().name(), "only-host-prefixes");
+    assert_eq!(unnumbered.peer.prefix_list_out.as_ref().unwrap().name(), "only-host-prefixes");
     assert_eq!(unnumbered.bfd.as_ref().unwrap().profile, "fabric");
     assert_eq!(numbered.peer.remote_as, RemoteAs::Number(65001));
     assert_eq!(numbered.peer.local_address, Some("10.0.0.2".parse().unwrap()));
-    assert_eq!(numbered.prefix_list_in, None);
-    assert_eq!(config.bfd_profiles.get("fabric"), Some(&BfdProfile::default()));
+    assert_eq!(numbered.peer.prefix_list_in, None);
+    assert_eq!(config.bfd_profiles.get("fabric"), Some(&bgp::bfd::SessionConfig::default()));
     assert_eq!(config.fib.install.as_ref().unwrap().name(), "only-default");
     let ovn = config.ovn.unwrap();
     assert_eq!(ovn.tls.unwrap().key, Path::new("/etc/ovn-bgpd/k"));
@@ -439,6 +439,84 @@ fn broken_toml_says_where() {
         "{:?}",
         problems("[bgp]\nasn = 1\nasn = 2\n")
     );
+}
+
+#[test]
+fn attributes_are_set_on_export() {
+    let text = CONTRACT.replace(
+        "[[bgp.neighbors]]\ninterface",
+        "[[bgp.peer_groups.uplink.export]]\nprefix_list = \"only-default\"\nmed = 5\nprepend = 2\ncommunities = [\"64999:1\", \"no-export\"]\nlarge_communities = [\"1:2:3\"]\n[[bgp.neighbors]]\ninterface",
+    );
+    let (config, _) = read(&text).into_result().unwrap();
+    let [rule] = config.bgp.neighbors[0].peer.export_rules.as_slice() else { panic!("one rule") };
+    assert_eq!(rule.prefixes.as_ref().unwrap().name(), "only-default");
+    assert_eq!((rule.set.med, rule.set.prepend), (Some(5), 2));
+    assert_eq!(rule.set.communities, [64999 << 16 | 1, bgp::policy::community::NO_EXPORT]);
+    assert!(config.bgp.neighbors[1].peer.export_rules.is_empty(), "not in the group");
+    let broken = text.replace("\"64999:1\"", "\"64999:x\"");
+    assert!(problems(&broken)[0].starts_with("30:16: no value in `64999:x`"), "{:?}", problems(&broken));
+    let undefined = text.replace("prefix_list = \"only-default\"", "prefix_list = \"only\"");
+    assert!(problems(&undefined)[0].starts_with("27:15: there is no prefix list 'only'"), "{:?}", problems(&undefined));
+}
+
+#[test]
+fn a_neighbour_wins_over_its_group() {
+    let text = CONTRACT.replace(
+        "peer_group = \"uplink\"",
+        "peer_group = \"uplink\"\nhold_time = \"30s\"\nbfd = false\nremote_as = \"external\"",
+    );
+    let (config, _) = read(&text).into_result().unwrap();
+    let neighbor = &config.bgp.neighbors[0];
+    assert_eq!(neighbor.peer.hold_time, Duration::from_secs(30));
+    assert_eq!(neighbor.peer.keepalive, Some(Duration::from_secs(3)), "from the group");
+    assert_eq!(neighbor.peer.remote_as, RemoteAs::External);
+    assert_eq!(neighbor.bfd, None);
+}
+
+/// The keys of every table, as the reader itself names them when it meets one it does not know.
+fn known_keys() -> Vec<(&'static str, Vec<String>)> {
+    let tables = [
+        ("", ""),
+        ("bgp", "[bgp]"),
+        ("bgp.graceful_restart", "[bgp.graceful_restart]"),
+        ("bgp.peer_groups", "[bgp.peer_groups.x]"),
+        ("export", "[[bgp.peer_groups.x.export]]"),
+        ("bgp.neighbors", "[[bgp.neighbors]]"),
+        ("bfd", "[bfd]"),
+        ("bfd.profiles", "[bfd.profiles.x]"),
+        ("advertise", "[advertise]"),
+        ("fib", "[fib]"),
+        ("ovn", "[ovn]"),
+        ("ovn.tls", "[ovn.tls]"),
+        ("ovn.chassis", "[ovn.chassis]"),
+        ("wiring", "[wiring]"),
+        ("api", "[api]"),
+    ];
+    let keys = |header: &str| {
+        let outcome = read(&format!("{header}\n\"#unknown#\" = 1\n"));
+        let hint = outcome.problems.iter().find(|p| p.message.contains("#unknown#")).and_then(|p| p.hint.clone());
+        let list = hint.unwrap().strip_prefix("known here: ").unwrap().to_owned();
+        list.split(", ").map(str::to_owned).collect()
+    };
+    tables.map(|(table, header)| (table, keys(header))).into()
+}
+
+#[test]
+fn the_reference_and_the_documentation_have_every_key() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let reference = std::fs::read_to_string(root.join("configs/reference.toml")).unwrap();
+    let manual = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    for (table, keys) in known_keys() {
+        for key in keys {
+            let assigned = |line: &str| {
+                line.split(&key[..]).skip(1).any(|after| after.trim_start().starts_with('='))
+                    || line.contains(&format!("[{key}"))
+                    || line.contains(&format!(".{key}"))
+            };
+            assert!(reference.lines().any(assigned), "{table}: {key} is not in configs/reference.toml");
+            assert!(manual.contains(&format!("`{key}`")), "{table}: {key} is not in docs/configuration.md");
+        }
+    }
 }
 
 proptest! {
