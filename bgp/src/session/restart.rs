@@ -1,0 +1,83 @@
+//! The routes of a peer that restarts (RFC 4724 §4.2, the receiving speaker).
+//!
+//! ```text
+//!            down, routes kept                up again                 End-of-RIB
+//!  Off ───────────────────────────▶ Waiting ───────────▶ Resyncing ────────────────▶ Off
+//!                                     │  restart time       │  stale-path time
+//!                                     └──────────┬──────────┘
+//!                                                ▼
+//!                                  what is still stale is flushed
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::Negotiated;
+use crate::types::{Families, Family};
+
+/// How long a peer that is back may take to send its routes again before those it did not repeat are flushed (the upper bound RFC
+/// 4724 §4.2 asks for).
+const STALE_PATH: Duration = Duration::from_mins(6);
+
+/// Which routes of a peer are stale, and until when they may stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Helper(Option<Stale>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stale {
+    families: Families,
+    until: Instant,
+    /// The peer is back and sends its routes again.
+    resyncing: bool,
+}
+
+impl Helper {
+    /// The session went down and its routes are kept. Answers the families whose routes are to be marked stale; those of the
+    /// others have to go.
+    pub(crate) fn down(&mut self, now: Instant, negotiated: &Negotiated) -> Families {
+        let Some(restart) = &negotiated.restart else { return Families::NONE };
+        let until = now + restart.restart_time;
+        self.0 =
+            (!restart.families.is_empty()).then_some(Stale { families: restart.families, until, resyncing: false });
+        restart.families
+    }
+
+    /// The session is up again. Answers the families whose stale routes have to go at once.
+    ///
+    /// RFC 4724 §4.2: "if the F bit for an <AFI, SAFI> is not set in the newly received Graceful Restart Capability, or if a
+    /// specific <AFI, SAFI> is not included, or if the capability is not received in the re-established session at all, then
+    /// the Receiving Speaker MUST immediately remove all the stale routes".
+    pub(crate) fn up(&mut self, now: Instant, negotiated: &Negotiated) -> Families {
+        let Some(stale) = &mut self.0 else { return Families::NONE };
+        let kept = negotiated.restart.map_or(Families::NONE, |r| r.forwarding).and(stale.families);
+        let gone = stale.families.iter().filter(|f| !kept.contains(*f)).collect();
+        *stale = Stale { families: kept, until: now + STALE_PATH, resyncing: true };
+        if kept.is_empty() {
+            self.0 = None;
+        }
+        gone
+    }
+
+    /// An End-of-RIB came. Whether stale routes of the family have to go now.
+    pub(crate) fn end_of_rib(&mut self, family: Family) -> bool {
+        let Some(stale) = self.0.as_mut().filter(|s| s.resyncing && s.families.contains(family)) else { return false };
+        stale.families = stale.families.iter().filter(|f| *f != family).collect();
+        if stale.families.is_empty() {
+            self.0 = None;
+        }
+        true
+    }
+
+    /// The peer did not make it in time: answers the families whose stale routes have to go.
+    pub(crate) fn expire(&mut self, now: Instant) -> Families {
+        self.0.take_if(|s| s.until <= now).map_or(Families::NONE, |s| s.families)
+    }
+
+    /// Stops waiting: answers the families whose stale routes have to go.
+    pub(crate) fn cancel(&mut self) -> Families {
+        self.0.take().map_or(Families::NONE, |s| s.families)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.0.as_ref().map(|s| s.until)
+    }
+}
