@@ -1,0 +1,498 @@
+//! One peer: its session, its connections, what it was told and what it told us.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{BufMut, BytesMut};
+
+use super::connection::{Connection, Counters};
+use super::{Output, PeerAddress, PeerConfig, SpeakerConfig};
+use crate::rib::{AdjIn, AdjOut, Changes, ExportContext, ImportContext, Peer as RibPeer, RouteSet};
+use crate::session::{Action, Cease, ConnId, Ends, Event as SessionEvent, Helper, Negotiated, Session};
+use crate::speaker::event::Event;
+use crate::types::{Families, Family, Prefix};
+use crate::wire::{self, Message, RouteRefresh, Treatment, Update};
+
+/// The most octets of a message that an event quotes.
+const QUOTED: usize = 4096;
+
+/// What a peer reports to the speaker besides outputs.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Prefixes whose paths from this peer changed.
+    pub(super) learned: Vec<Prefix>,
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) speaker: Arc<SpeakerConfig>,
+    pub(super) config: Arc<PeerConfig>,
+    pub(super) session: Session,
+    pub(super) connections: BTreeMap<ConnId, Connection>,
+    /// Whom router advertisements show on an interface peer's link.
+    pub(super) discovered: Option<Ipv6Addr>,
+    pub(super) up: Option<Up>,
+    /// Outlives the session while stale routes are kept.
+    pub(super) adj_in: Option<AdjIn>,
+    /// Who it is to the decision; there as long as `adj_in` is.
+    pub(super) decided_as: Option<Arc<RibPeer>>,
+    pub(super) helper: Helper,
+    pub(super) counters: Counters,
+    /// The peer's numbers the last time it was up, for `show`.
+    pub(super) last_up: Option<Arc<Negotiated>>,
+    /// The state, and since when.
+    pub(super) state_since: Instant,
+    pub(super) lost_count: u64,
+}
+
+/// What only an established session has.
+#[derive(Debug)]
+pub(super) struct Up {
+    pub(super) conn: ConnId,
+    pub(super) negotiated: Arc<Negotiated>,
+    pub(super) since: Instant,
+    pub(super) adj_out: AdjOut,
+    pub(super) end_of_rib_received: Families,
+}
+
+impl Peer {
+    pub(super) fn new(
+        now: Instant,
+        number: u32,
+        speaker: Arc<SpeakerConfig>,
+        config: Arc<PeerConfig>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            session: Session::new(number, Arc::clone(&speaker), Arc::clone(&config), seed),
+            speaker,
+            config,
+            connections: BTreeMap::new(),
+            discovered: None,
+            up: None,
+            adj_in: None,
+            decided_as: None,
+            helper: Helper::default(),
+            counters: Counters::default(),
+            last_up: None,
+            state_since: now,
+            lost_count: 0,
+        }
+    }
+
+    /// The address to dial, if it is known.
+    pub(super) fn remote_address(&self) -> Option<IpAddr> {
+        match &self.config.address {
+            PeerAddress::Numbered(address) => Some(*address),
+            PeerAddress::LinkLocal(address, _) => Some(IpAddr::V6(*address)),
+            PeerAddress::Interface(_) => self.discovered.map(IpAddr::V6),
+        }
+    }
+
+    /// The name in events and lists: the interface of an unnumbered peer once somebody is there has an address in front.
+    pub(super) fn name(&self) -> String {
+        match (&self.config.address, self.discovered) {
+            (PeerAddress::Interface(interface), Some(address)) => format!("{address}%{interface}"),
+            (address, _) => address.to_string(),
+        }
+    }
+
+    /// Whether a connection from there is this peer's.
+    pub(super) fn matches(&self, local: IpAddr, remote: IpAddr, interface: Option<&str>) -> bool {
+        let from = match &self.config.address {
+            PeerAddress::Numbered(address) => remote == *address,
+            PeerAddress::LinkLocal(address, on) => remote == *address && interface == Some(on),
+            PeerAddress::Interface(on) => {
+                matches!(remote, IpAddr::V6(address) if address.is_unicast_link_local()
+                    && self.discovered.is_none_or(|known| known == address))
+                    && interface == Some(on)
+            }
+        };
+        from && self.config.local_address.is_none_or(|ours| ours == local)
+    }
+
+    /// Hands the session an event and does what it asks for.
+    pub(super) fn handle(&mut self, now: Instant, event: SessionEvent, out: &mut Vec<Output>) -> Effects {
+        let before = self.session.state();
+        self.session.handle(now, event);
+        let effects = self.act(now, out);
+        self.note_state(now, before);
+        effects
+    }
+
+    /// Lets every timer go off that is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Output>) -> Effects {
+        let before = self.session.state();
+        self.session.handle_timeout(now);
+        let mut effects = self.act(now, out);
+        let gone = self.helper.expire(now);
+        self.flush(gone, &mut effects);
+        self.note_state(now, before);
+        effects
+    }
+
+    fn note_state(&mut self, now: Instant, before: crate::session::StateName) {
+        if self.session.state() != before {
+            self.state_since = now;
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        [self.session.next_deadline(), self.helper.deadline()].into_iter().flatten().min()
+    }
+
+    /// A connection of ours is up.
+    pub(super) fn connected(&mut self, conn: ConnId, ends: Ends) {
+        if self.session.is_dialling(conn) {
+            self.connections.insert(conn, Connection::new(ends));
+        }
+    }
+
+    /// A connection came in from this peer. `None`: it is not wanted now.
+    pub(super) fn accept(&mut self, now: Instant, ends: Ends, out: &mut Vec<Output>) -> Option<ConnId> {
+        let before = self.session.state();
+        let conn = self.session.accept(now, ends)?;
+        self.connections.insert(conn, Connection::new(ends));
+        self.act(now, out);
+        self.note_state(now, before);
+        Some(conn)
+    }
+
+    /// Takes in bytes, message by message: what one says may change how the next one is to be read.
+    pub(super) fn received(&mut self, now: Instant, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.inbox.extend_from_slice(bytes);
+            self.counters.bytes_received += bytes.len() as u64;
+        }
+        while let Some(connection) = self.connections.get_mut(&conn) {
+            let (result, quote) = match wire::frame(&connection.inbox, connection.receive.max_len()) {
+                Ok(None) => break,
+                Ok(Some(length)) => {
+                    let message = connection.inbox.split_to(length);
+                    (wire::decode(&message, &connection.receive), message)
+                }
+                // Nothing that follows can be trusted.
+                Err(error) => (Err(error), std::mem::take(&mut connection.inbox)),
+            };
+            self.counters.received += 1;
+            match &result {
+                Ok(Message::Update(update)) => self.count_update(update, &quote, out),
+                Ok(_) => {}
+                Err(error) => {
+                    out.push(Output::Event(Event::Malformed {
+                        neighbor: self.name(),
+                        reason: error.to_string(),
+                        bytes: hex(&quote),
+                    }));
+                }
+            }
+            let more = self.handle(now, SessionEvent::Received(conn, result), out);
+            effects.learned.extend(more.learned);
+        }
+        effects
+    }
+
+    fn count_update(&mut self, update: &Update, quote: &[u8], out: &mut Vec<Output>) {
+        self.counters.updates_received += 1;
+        match update.treatment() {
+            None => return,
+            Some(Treatment::TreatAsWithdraw) => self.counters.treated_as_withdraw += 1,
+            Some(_) => self.counters.attributes_discarded += 1,
+        }
+        out.push(Output::Event(Event::Faults {
+            neighbor: self.name(),
+            faults: update.faults.iter().map(|f| format!("{} at octet {}", f.reason, f.offset)).collect(),
+            bytes: hex(quote),
+        }));
+    }
+
+    /// Does what the session asks for.
+    fn act(&mut self, now: Instant, out: &mut Vec<Output>) -> Effects {
+        let mut effects = Effects::default();
+        while let Some(action) = self.session.poll() {
+            match action {
+                Action::Dial(conn) => self.dial(now, conn, out),
+                Action::Send(conn, message) => {
+                    if let Some(connection) = self.connections.get_mut(&conn) {
+                        connection.queue(message);
+                        announce(conn, connection, out);
+                    }
+                }
+                Action::Close(conn) => {
+                    let counters = &mut self.counters;
+                    let last = self.connections.remove(&conn).map(|connection| connection.last_words(counters));
+                    out.push(Output::Close { conn, last: last.unwrap_or_default() });
+                }
+                Action::Up(conn, ends, negotiated) => self.up(now, conn, ends, negotiated, &mut effects, out),
+                Action::Down { reason, keep } => self.down(now, &reason, keep, &mut effects, out),
+                Action::Failed(reason) => {
+                    out.push(Output::Event(Event::Failed { neighbor: self.name(), reason: reason.to_string() }));
+                }
+                Action::Update(update) => self.update(now, &update, &mut effects),
+                Action::Refresh(refresh) => self.refresh(refresh, &mut effects, out),
+            }
+        }
+        effects
+    }
+
+    fn dial(&mut self, now: Instant, conn: ConnId, out: &mut Vec<Output>) {
+        match self.remote_address() {
+            Some(address) => out.push(Output::Dial { conn, address, peer: Arc::clone(&self.config) }),
+            // Router advertisements will say when there is somebody to dial.
+            None => self.session.handle(now, SessionEvent::Lost(conn, "no neighbour discovered yet".to_owned())),
+        }
+    }
+
+    fn up(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        ends: Ends,
+        negotiated: Arc<Negotiated>,
+        effects: &mut Effects,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.receive = negotiated.receive.clone();
+            connection.send = negotiated.send.clone();
+        }
+        let gone = self.helper.up(now, &negotiated);
+        self.flush(gone, effects);
+        let import = self.import_context(&ends, &negotiated);
+        match &mut self.adj_in {
+            Some(adj_in) => adj_in.resume(import),
+            None => self.adj_in = Some(AdjIn::new(import)),
+        }
+        self.decided_as = Some(Arc::new(RibPeer {
+            address: self.config.address.clone(),
+            kind: negotiated.kind,
+            session_address: ends.remote.ip(),
+            router_id: negotiated.router_id,
+            interface: self.config.address.interface().or(self.config.bind_interface.as_deref()).map(str::to_owned),
+        }));
+        let adj_out = AdjOut::new(self.export_context(&ends, &negotiated));
+        self.last_up = Some(Arc::clone(&negotiated));
+        out.push(Output::Event(Event::Up {
+            neighbor: self.name(),
+            asn: negotiated.asn,
+            router_id: negotiated.router_id,
+            families: negotiated.families,
+            hold_time: negotiated.hold_time,
+        }));
+        self.up = Some(Up { conn, negotiated, since: now, adj_out, end_of_rib_received: Families::NONE });
+    }
+
+    fn down(
+        &mut self,
+        now: Instant,
+        reason: &crate::session::Reason,
+        keep: bool,
+        effects: &mut Effects,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(up) = self.up.take() else { return };
+        self.lost_count += 1;
+        let kept = if keep { self.helper.down(now, &up.negotiated) } else { Families::NONE };
+        if !keep {
+            self.helper.cancel();
+        }
+        if kept.is_empty() {
+            if let Some(mut adj_in) = self.adj_in.take() {
+                effects.learned.extend(adj_in.clear().prefixes);
+            }
+        } else if let Some(adj_in) = &mut self.adj_in {
+            for family in Family::ALL {
+                // Twice stale is gone (RFC 4724 §4.2, consecutive restarts).
+                effects.learned.extend(adj_in.mark_stale(family).prefixes);
+                if !kept.contains(family) {
+                    effects.learned.extend(adj_in.flush_stale(family).prefixes);
+                }
+            }
+        }
+        out.push(Output::Event(Event::Down {
+            neighbor: self.name(),
+            reason: reason.to_string(),
+            uptime: now.duration_since(up.since),
+            routes_kept: kept,
+        }));
+    }
+
+    fn flush(&mut self, families: Families, effects: &mut Effects) {
+        let Some(adj_in) = &mut self.adj_in else { return };
+        for family in families.iter() {
+            effects.learned.extend(adj_in.flush_stale(family).prefixes);
+        }
+        if self.up.is_none() && self.helper.deadline().is_none() {
+            self.adj_in = None;
+        }
+    }
+
+    fn update(&mut self, now: Instant, update: &Update, effects: &mut Effects) {
+        let Some(adj_in) = &mut self.adj_in else { return };
+        let Changes { prefixes, end_of_rib, limit_exceeded } = adj_in.update(update);
+        effects.learned.extend(prefixes);
+        if let Some(family) = end_of_rib {
+            self.helper.end_of_rib(family);
+            if let Some(up) = &mut self.up {
+                up.end_of_rib_received = up.end_of_rib_received.with(family);
+            }
+        }
+        if let Some(exceeded) = limit_exceeded {
+            let cease = Cease::MaxPrefixes { family: exceeded.family, limit: exceeded.max };
+            self.session.handle(now, SessionEvent::Reset(cease));
+        }
+    }
+
+    fn refresh(&mut self, refresh: RouteRefresh, effects: &mut Effects, out: &mut Vec<Output>) {
+        // RFC 2918 §4: one for a family that was not announced is ignored.
+        let Some(family) = Family::from_afi_safi(refresh.afi, refresh.safi) else { return };
+        match (refresh.subtype, &mut self.up, &mut self.adj_in) {
+            (0, Some(up), _) => {
+                up.adj_out.refresh(family);
+                self.announce_routes(out);
+            }
+            // RFC 7313 §4: what is not sent again between BoRR and EoRR is gone.
+            (1, Some(_), Some(adj_in)) => effects.learned.extend(adj_in.mark_stale(family).prefixes),
+            (2, Some(_), Some(adj_in)) => effects.learned.extend(adj_in.flush_stale(family).prefixes),
+            _ => {}
+        }
+    }
+
+    /// Replaces what the peer is to be told.
+    pub(super) fn set_routes(&mut self, routes: &Arc<RouteSet>, out: &mut Vec<Output>) {
+        if let Some(up) = &mut self.up {
+            up.adj_out.set(Arc::clone(routes));
+            self.announce_routes(out);
+        }
+    }
+
+    /// Tells the driver to come for what there is to write.
+    pub(super) fn announce_routes(&mut self, out: &mut Vec<Output>) {
+        if let Some(up) = &self.up
+            && up.adj_out.pending()
+            && let Some(connection) = self.connections.get_mut(&up.conn)
+        {
+            announce(up.conn, connection, out);
+        }
+    }
+
+    /// See [`super::Speaker::transmit`].
+    pub(super) fn transmit(&mut self, now: Instant, conn: ConnId, out: &mut BytesMut, limit: usize) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.announced = false;
+        self.session.handle(now, SessionEvent::Progress(conn));
+        let start = out.len();
+        connection.write_control(out, &mut self.counters);
+        if let Some(up) = self.up.as_mut().filter(|up| up.conn == conn) {
+            let routes = out.len();
+            if up.adj_out.pending() && out.len() - start < limit {
+                up.adj_out.fill(out, limit - (out.len() - start));
+            }
+            self.counters.sent(out.get(routes..).unwrap_or_default());
+        }
+        if out.len() > start {
+            connection.acknowledged = false;
+        }
+    }
+
+    /// Takes over a configuration; what the session has negotiated stays.
+    pub(super) fn configure(&mut self, speaker: &Arc<SpeakerConfig>, config: &Arc<PeerConfig>) {
+        self.speaker = Arc::clone(speaker);
+        self.config = Arc::clone(config);
+        self.session.configure(Arc::clone(speaker), Arc::clone(config));
+    }
+
+    /// Applies a changed policy to a session that stays up.
+    pub(super) fn reapply_policy(&mut self, now: Instant, out: &mut Vec<Output>) -> Effects {
+        let mut effects = Effects::default();
+        let Some(up) = &self.up else { return effects };
+        let (conn, negotiated) = (up.conn, Arc::clone(&up.negotiated));
+        let Some(ends) = self.connections.get(&conn).map(|c| c.ends) else { return effects };
+        let (export, import) = (self.export_context(&ends, &negotiated), self.import_context(&ends, &negotiated));
+        if let Some(up) = &mut self.up
+            && *up.adj_out.context() != export
+        {
+            up.adj_out.reconfigure(export);
+            self.announce_routes(out);
+        }
+        if let Some(adj_in) = &mut self.adj_in
+            && *adj_in.context() != import
+        {
+            let (changes, ask) = adj_in.reconfigure(import);
+            effects.learned = changes.prefixes;
+            if negotiated.route_refresh {
+                self.request(conn, ask, out);
+            }
+            if let Some(exceeded) = changes.limit_exceeded {
+                let cease = Cease::MaxPrefixes { family: exceeded.family, limit: exceeded.max };
+                effects.learned.extend(self.handle(now, SessionEvent::Reset(cease), out).learned);
+            }
+        }
+        effects
+    }
+
+    /// Asks the peer to send its routes once more (RFC 2918 §4).
+    fn request(&mut self, conn: ConnId, families: Families, out: &mut Vec<Output>) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        for family in families.iter() {
+            let (afi, safi) = family.afi_safi();
+            connection.queue(Message::RouteRefresh(RouteRefresh { afi, subtype: 0, safi }));
+            announce(conn, connection, out);
+        }
+    }
+
+    fn export_context(&self, ends: &Ends, negotiated: &Negotiated) -> ExportContext {
+        ExportContext {
+            link_local: ends.link_local,
+            global: ends.global,
+            link_local_capability: negotiated.link_local_next_hop,
+            next_hop_format: self.config.next_hop_format,
+            next_hop_self: self.config.next_hop_self,
+            prefix_list: self.config.prefix_list_out.clone(),
+            rules: self.config.export_rules.clone(),
+            requires_policy: self.speaker.ebgp_requires_policy,
+            graceful_shutdown: self.config.graceful_shutdown,
+            role: self.config.role,
+            ..ExportContext::new(self.speaker.asn, ends.local.ip(), ends.remote.ip(), negotiated.send.clone())
+        }
+    }
+
+    fn import_context(&self, ends: &Ends, negotiated: &Negotiated) -> ImportContext {
+        let own = [Some(ends.local.ip()), ends.link_local.map(IpAddr::V6), ends.global.map(IpAddr::V6)];
+        ImportContext {
+            own_addresses: own.into_iter().flatten().collect(),
+            prefix_list: self.config.prefix_list_in.clone(),
+            requires_policy: self.speaker.ebgp_requires_policy,
+            allowas_in: self.config.allowas_in,
+            max_prefixes: self.config.max_prefixes,
+            role: self.config.role,
+            ..ImportContext::new(
+                negotiated.kind,
+                self.speaker.asn,
+                negotiated.asn,
+                self.speaker.router_id,
+                negotiated.families,
+            )
+        }
+    }
+}
+
+/// Says once that there is something to write.
+fn announce(conn: ConnId, connection: &mut Connection, out: &mut Vec<Output>) {
+    if !std::mem::replace(&mut connection.announced, true) {
+        out.push(Output::Transmit(conn));
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = BytesMut::with_capacity(2 * bytes.len().min(QUOTED));
+    for byte in bytes.iter().take(QUOTED) {
+        for nibble in [byte >> 4, byte & 15] {
+            text.put_u8(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
