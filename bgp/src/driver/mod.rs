@@ -1,5 +1,166 @@
 //! The edge of the speaker: sockets, clock and thread.
+//!
+//! ```text
+//!   Handle (any thread) ── commands, latest route set ──▶ one task on its own thread ── events, learned routes ──▶ subscribers
+//!                                                          │  Speaker (pure)
+//!                                                          │  one sleep until the earliest deadline
+//!                                                          └─ listeners, connections: all polled in turn
+//! ```
+//!
+//! Nothing is shared and nothing is locked: a slow subscriber, a huge reload or a stuck peer cannot hold up a KEEPALIVE.
 
 mod config;
+mod connections;
+mod listeners;
+mod run;
+mod sockets;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use config::Config;
+pub use listeners::ListenerStatus;
+
+use crate::rib::{LearnedNextHop, RouteSet};
+use crate::speaker::{Event, Learned, Neighbor, PeerAddress, Route, Shutdown, Snapshot};
+use crate::types::Prefix;
+use run::Driver;
+
+/// Events a subscriber may fall behind before it misses some.
+const EVENTS_KEPT: usize = 1024;
+
+/// The learned routes in use: each prefix with its next hops.
+pub type LearnedRoutes = Arc<Vec<(Prefix, Vec<LearnedNextHop>)>>;
+
+/// A question or an order to the speaker's thread.
+#[derive(Debug)]
+enum Command {
+    Reconfigure(Box<Config>),
+    Snapshot(oneshot::Sender<Snapshot>),
+    Neighbors(oneshot::Sender<Vec<Neighbor>>),
+    Routes(oneshot::Sender<Vec<Route>>),
+    Learned(oneshot::Sender<Vec<Learned>>),
+    Listeners(oneshot::Sender<Vec<ListenerStatus>>),
+    Reset(PeerAddress, String, oneshot::Sender<bool>),
+    Discovered(String, Option<Ipv6Addr>),
+    BfdDown(PeerAddress),
+    Shutdown(Shutdown, oneshot::Sender<()>),
+}
+
+/// The speaker's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the BGP speaker has been shut down")]
+pub struct Gone;
+
+/// A running speaker. Cheap to clone; the speaker goes on when all handles are dropped, until [`Handle::shutdown`].
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    routes: watch::Sender<Option<Arc<RouteSet>>>,
+    learned: watch::Receiver<LearnedRoutes>,
+    events: broadcast::Sender<Event>,
+}
+
+/// Starts a speaker on a thread of its own.
+///
+/// # Errors
+/// The thread or its runtime could not be made. A listening address that is taken is no error: it is logged, shown in
+/// [`Handle::listeners`], and tried again.
+pub fn spawn(config: Config) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (commands, command_receiver) = mpsc::unbounded_channel();
+    let (routes, route_receiver) = watch::channel(None);
+    let (learned_sender, learned) = watch::channel(LearnedRoutes::default());
+    let events = broadcast::Sender::new(EVENTS_KEPT);
+    let handle = Handle { commands, routes, learned, events: events.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seed = RandomState::new().hash_one(std::process::id());
+    let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || {
+        let driver = Driver::new(config, seed, events, learned_sender);
+        runtime.block_on(tokio::task::unconstrained(driver.run(command_receiver, route_receiver)));
+    })?;
+    Ok((handle, thread))
+}
+
+impl Handle {
+    /// Replaces the whole set of routes to announce. Never blocks; if the speaker is busy the latest set wins. Until the first
+    /// call nothing is announced: "not known yet" is not "none".
+    pub fn set_routes(&self, routes: Arc<RouteSet>) {
+        self.routes.send_replace(Some(routes));
+    }
+
+    /// Replaces the configuration. Each peer is disturbed no more than its change needs.
+    pub fn reconfigure(&self, config: Config) -> Result<(), Gone> {
+        self.send(Command::Reconfigure(Box::new(config)))
+    }
+
+    /// Everything there is to see.
+    pub async fn snapshot(&self) -> Result<Snapshot, Gone> {
+        self.ask(Command::Snapshot).await
+    }
+
+    /// Every peer.
+    pub async fn neighbors(&self) -> Result<Vec<Neighbor>, Gone> {
+        self.ask(Command::Neighbors).await
+    }
+
+    /// What is announced, and how it stands with every peer.
+    pub async fn routes(&self) -> Result<Vec<Route>, Gone> {
+        self.ask(Command::Routes).await
+    }
+
+    /// What peers told us, used or not.
+    pub async fn learned(&self) -> Result<Vec<Learned>, Gone> {
+        self.ask(Command::Learned).await
+    }
+
+    /// How it stands with the listening addresses.
+    pub async fn listeners(&self) -> Result<Vec<ListenerStatus>, Gone> {
+        self.ask(Command::Listeners).await
+    }
+
+    /// Closes one session and opens it again; the text goes to the other operator (RFC 9003). Whether there is such a peer.
+    pub async fn reset(&self, peer: PeerAddress, text: String) -> Result<bool, Gone> {
+        self.ask(|reply| Command::Reset(peer, text, reply)).await
+    }
+
+    /// Router advertisements show this neighbour on an interface, or no longer any.
+    pub fn discovered(&self, interface: String, address: Option<Ipv6Addr>) -> Result<(), Gone> {
+        self.send(Command::Discovered(interface, address))
+    }
+
+    /// BFD has seen the path to a peer fail.
+    pub fn bfd_down(&self, peer: PeerAddress) -> Result<(), Gone> {
+        self.send(Command::BfdDown(peer))
+    }
+
+    /// Neighbours going up and down, faulty messages, and that learned routes changed. A subscriber that falls far behind is told
+    /// how much it missed.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The learned routes in use, always the latest.
+    pub fn watch_learned(&self) -> watch::Receiver<LearnedRoutes> {
+        self.learned.clone()
+    }
+
+    /// Ends all sessions, waits until the peers were told, at most a second, and ends the thread.
+    pub async fn shutdown(&self, how: Shutdown) -> Result<(), Gone> {
+        self.ask(|reply| Command::Shutdown(how, reply)).await
+    }
+
+    fn send(&self, command: Command) -> Result<(), Gone> {
+        self.commands.send(command).map_err(|_| Gone)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        answer.await.map_err(|_| Gone)
+    }
+}

@@ -240,6 +240,4 @@ fn write(message: &Message, ctx: &Context, out: &mut BytesMut) -> Result<(), Enc
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

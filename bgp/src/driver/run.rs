@@ -1,0 +1,274 @@
+//! The loop: wait for anything, hand it to the speaker, do what the speaker says.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::connections::{Connections, Happened, TURN};
+use super::listeners::Listeners;
+use super::{Command, Config, LearnedRoutes, sockets};
+use crate::rib::RouteSet;
+use crate::speaker::{ConnId, Event, Input, Output, Speaker};
+
+#[derive(Debug)]
+pub(super) struct Driver {
+    config: Config,
+    speaker: Speaker,
+    listeners: Listeners,
+    connections: Connections,
+    events: broadcast::Sender<Event>,
+    learned: watch::Sender<LearnedRoutes>,
+    /// Waits for the last words to be said.
+    stopping: Option<oneshot::Sender<()>>,
+    /// The last failure logged for each peer: the same one over and over is said once.
+    failures: BTreeMap<String, String>,
+}
+
+/// What woke the loop.
+enum Woken {
+    Command(Option<Command>),
+    Routes(Option<Arc<RouteSet>>),
+    Time,
+    Network(Vec<Happened>, Vec<(TcpStream, SocketAddr)>),
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: Config,
+        seed: u64,
+        events: broadcast::Sender<Event>,
+        learned: watch::Sender<LearnedRoutes>,
+    ) -> Self {
+        Self {
+            speaker: Speaker::new(config.speaker.clone(), seed),
+            config,
+            listeners: Listeners::default(),
+            connections: Connections::default(),
+            events,
+            learned,
+            stopping: None,
+            failures: BTreeMap::new(),
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut routes: watch::Receiver<Option<Arc<RouteSet>>>,
+    ) {
+        let now = Instant::now();
+        self.listeners.configure(now, &self.config);
+        for peer in self.config.peers.clone() {
+            self.speaker.add_peer(now, peer);
+        }
+        let mut sleep = pin!(tokio::time::sleep_until(now.into()));
+        let (mut commands_open, mut routes_open) = (true, true);
+        loop {
+            self.settle();
+            if self.stopping.is_some() && self.connections.all_said() {
+                break;
+            }
+            let deadline = self.next_deadline();
+            if let Some(deadline) = deadline {
+                sleep.as_mut().reset(deadline.into());
+            }
+            let woken = tokio::select! {
+                biased;
+                command = commands.recv(), if commands_open => Woken::Command(command),
+                changed = routes.changed(), if routes_open => {
+                    routes_open = changed.is_ok();
+                    Woken::Routes(routes.borrow_and_update().clone())
+                },
+                () = &mut sleep, if deadline.is_some() => Woken::Time,
+                network = self.network() => network,
+            };
+            match woken {
+                // Nobody can ask for anything any more; the sessions go on.
+                Woken::Command(None) => commands_open = false,
+                Woken::Command(Some(command)) => self.command(command),
+                Woken::Routes(Some(set)) => self.speaker.set_routes(set),
+                Woken::Routes(None) | Woken::Time => {}
+                Woken::Network(happened, accepted) => self.happened(happened, accepted),
+            }
+            let now = Instant::now();
+            self.speaker.handle_timeout(now);
+            self.listeners.retry(now);
+            self.connections.expire(now);
+        }
+        if let Some(done) = self.stopping.take() {
+            // Whoever asked may have given up waiting.
+            let _ = done.send(());
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let deadlines =
+            [self.speaker.next_deadline(), self.listeners.next_deadline(), self.connections.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    async fn network(&mut self) -> Woken {
+        let (mut happened, mut accepted) = (Vec::new(), Vec::new());
+        poll_fn(|context| {
+            while accepted.len() < 16
+                && let Poll::Ready(connection) = self.listeners.poll_accept(context)
+            {
+                accepted.push(connection);
+            }
+            let connections = self.connections.poll(context, &mut happened);
+            if accepted.is_empty() { connections } else { Poll::Ready(()) }
+        })
+        .await;
+        Woken::Network(happened, accepted)
+    }
+
+    fn happened(&mut self, happened: Vec<Happened>, accepted: Vec<(TcpStream, SocketAddr)>) {
+        for event in happened {
+            let now = Instant::now();
+            match event {
+                Happened::Connected { conn, local, remote } => {
+                    if let Some(peer) = self.speaker.peer_of(conn) {
+                        let ends = sockets::ends(local, remote, &peer.address);
+                        self.speaker.handle(now, Input::Connected { conn, ends });
+                    }
+                }
+                Happened::Received { conn, bytes } => self.speaker.handle(now, Input::Received { conn, bytes }),
+                Happened::Lost { conn, why } => self.lost(conn, why),
+                Happened::Writable(conn) => self.write(conn),
+            }
+            // What one message leads to is done before the next is looked at: a KEEPALIVE need not wait for a table.
+            self.settle();
+        }
+        for (stream, remote) in accepted {
+            self.accept(stream, remote);
+        }
+    }
+
+    fn lost(&mut self, conn: ConnId, why: String) {
+        self.connections.forget(conn);
+        self.speaker.handle(Instant::now(), Input::Lost { conn, why });
+    }
+
+    fn accept(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let Ok(local) = stream.local_addr() else { return };
+        let interface = sockets::interface_of(&remote);
+        let Some(peer) = self.speaker.peer_at(local.ip(), remote.ip(), interface.as_deref()) else {
+            self.speaker.refuse(remote, "no neighbor with this address is configured");
+            return;
+        };
+        let ends = sockets::ends(local, remote, &peer.address);
+        let Ok(conn) = self.speaker.accept(Instant::now(), ends, interface.as_deref()) else { return };
+        if let Err(error) = sockets::prepare(&stream, self.config.speaker.asn, &peer, remote.ip()) {
+            tracing::warn!(neighbor = %peer.address, %error, "socket option refused");
+        }
+        self.connections.accepted(conn, stream);
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = Instant::now();
+        // Whoever asked may have given up waiting: then nobody wants the answer.
+        match command {
+            Command::Reconfigure(config) => {
+                self.speaker.reconfigure(now, config.speaker.clone(), config.peers.clone());
+                self.listeners.configure(now, &config);
+                self.config = *config;
+            }
+            Command::Snapshot(reply) => {
+                self.acknowledge(now);
+                let _ = reply.send(self.speaker.snapshot(now));
+            }
+            Command::Neighbors(reply) => {
+                let _ = reply.send(self.speaker.neighbors(now));
+            }
+            Command::Routes(reply) => {
+                self.acknowledge(now);
+                let _ = reply.send(self.speaker.routes());
+            }
+            Command::Learned(reply) => {
+                let _ = reply.send(self.speaker.learned());
+            }
+            Command::Listeners(reply) => {
+                let _ = reply.send(self.listeners.status());
+            }
+            Command::Reset(peer, text, reply) => {
+                let _ = reply.send(self.speaker.reset_peer(now, &peer, &text));
+            }
+            Command::Discovered(interface, address) => {
+                self.speaker.handle(now, Input::Discovered { interface, address });
+            }
+            Command::BfdDown(peer) => self.speaker.handle(now, Input::BfdDown { peer }),
+            Command::Shutdown(how, reply) => {
+                self.listeners.close();
+                self.speaker.shutdown(now, &how);
+                self.stopping = Some(reply);
+            }
+        }
+    }
+
+    /// Asks the kernel what the peers' TCP has acknowledged.
+    fn acknowledge(&mut self, now: Instant) {
+        for conn in self.connections.acknowledged() {
+            self.speaker.handle(now, Input::Acknowledged { conn });
+        }
+    }
+
+    /// Does what the speaker wants until it wants nothing more.
+    fn settle(&mut self) {
+        while let Some(output) = self.speaker.poll() {
+            match output {
+                Output::Dial { conn, address, peer } => {
+                    let dialled = sockets::dial(self.config.speaker.asn, &peer, address).and_then(TcpStream::from_std);
+                    match dialled {
+                        Ok(stream) => self.connections.dialled(conn, stream),
+                        Err(error) => self.lost(conn, error.to_string()),
+                    }
+                }
+                Output::Transmit(conn) => {
+                    if self.connections.has_more(conn) {
+                        self.write(conn);
+                    }
+                }
+                Output::Close { conn, last } => self.connections.close(Instant::now(), conn, &last),
+                Output::Event(event) => self.report(event),
+            }
+        }
+    }
+
+    fn write(&mut self, conn: ConnId) {
+        let now = Instant::now();
+        let speaker = &mut self.speaker;
+        if let Err(why) = self.connections.write(conn, |out| speaker.transmit(now, conn, out, TURN)) {
+            self.lost(conn, why);
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        match &event {
+            Event::Up { neighbor, .. } => {
+                self.failures.remove(neighbor);
+                tracing::info!("{event}");
+            }
+            Event::Down { .. } | Event::Malformed { .. } | Event::Faults { .. } => tracing::warn!("{event}"),
+            Event::Failed { neighbor, reason } => {
+                if self.failures.insert(neighbor.clone(), reason.clone()).as_ref() == Some(reason) {
+                    tracing::debug!("{event}");
+                } else {
+                    tracing::warn!("{event}");
+                }
+            }
+            Event::Refused { .. } => tracing::debug!("{event}"),
+            Event::LearnedChanged => {
+                self.learned.send_replace(Arc::new(self.speaker.selected()));
+            }
+        }
+        // Without subscribers there is nobody to tell.
+        let _ = self.events.send(event);
+    }
+}

@@ -1,0 +1,348 @@
+//! Sockets and their options: the only place with `unsafe`, and the only one that knows what Linux calls things.
+
+#![allow(unsafe_code, reason = "options that no safe wrapper has: TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT, SIOCOUTQ")]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use libc::{c_int, c_void};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{if_indextoname, if_nametoindex};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::speaker::{Ends, PeerAddress, PeerConfig, RemoteAs, Secret};
+use crate::types::Asn;
+
+/// DSCP CS6, "network control" (RFC 4594 §3.2), where it stands in the TOS octet.
+const CS6: u32 = 0xc0;
+/// What TTL is sent when the peer checks that it comes from nearby (RFC 5082 §3).
+const GTSM_TTL: u8 = 255;
+/// Connections the kernel completes before we accept them.
+const BACKLOG: c_int = 128;
+/// `TCP_MD5SIG_EXT` of <linux/tcp.h>: like `TCP_MD5SIG`, with flags.
+const TCP_MD5SIG_EXT: c_int = 32;
+/// `TCP_MD5SIG_FLAG_PREFIX` of <linux/tcp.h>: the key is for a prefix.
+const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
+
+/// `struct tcp_md5sig` of <linux/tcp.h>.
+#[repr(C)]
+struct TcpMd5Sig {
+    address: libc::sockaddr_storage,
+    flags: u8,
+    prefix_length: u8,
+    key_length: u16,
+    interface: c_int,
+    key: [u8; Secret::MAX_LEN],
+}
+
+/// Whose connections a TCP-MD5 key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyFor {
+    /// One address.
+    Address(IpAddr),
+    /// Every link-local address: on a socket that is bound to an interface.
+    LinkLocal,
+}
+
+/// What an operating system refused, and what to do about it.
+fn explain(error: &io::Error, what: impl std::fmt::Display) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::EACCES) => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+        Some(libc::EPERM) => ": this needs CAP_NET_RAW or CAP_NET_ADMIN",
+        Some(libc::EADDRINUSE) => {
+            ": another process listens there, perhaps another BGP daemon; stop it, or change bgp.listen or bgp.port"
+        }
+        Some(libc::EADDRNOTAVAIL) => ": the address is not configured on this host",
+        Some(libc::ENODEV) => ": there is no such interface",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("{what}: {error}{hint}"))
+}
+
+/// A listening socket. With `device` it takes only what comes in there.
+pub(super) fn listen(
+    address: SocketAddr,
+    device: Option<&str>,
+    shared_port: bool,
+) -> io::Result<std::net::TcpListener> {
+    let what = match device {
+        Some(device) => format!("listening on {address} on {device}"),
+        None => format!("listening on {address}"),
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let prepare = || -> io::Result<()> {
+        socket.set_reuse_address(true)?;
+        // A wildcard socket and those bound to interfaces have the same port.
+        socket.set_reuse_port(shared_port)?;
+        if address.is_ipv6() {
+            // TCP-MD5 keys of IPv4 peers would have to be given as mapped addresses otherwise.
+            socket.set_only_v6(true)?;
+            socket.set_unicast_hops_v6(u32::from(GTSM_TTL))?;
+            socket.set_tclass_v6(CS6)?;
+        } else {
+            // The answer to a SYN is sent before we know whose it is; a peer with GTSM wants 255 there.
+            socket.set_ttl_v4(u32::from(GTSM_TTL))?;
+            socket.set_tos_v4(CS6)?;
+        }
+        if let Some(device) = device {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)
+    };
+    prepare().map_err(|error| explain(&error, what))?;
+    Ok(socket.into())
+}
+
+/// Starts to connect. The socket becomes writable when it is done, or has failed.
+pub(super) fn dial(local_as: Asn, peer: &PeerConfig, address: IpAddr) -> io::Result<std::net::TcpStream> {
+    let remote = scoped(address, peer.port, peer.address.interface())?;
+    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    prepare(&socket, local_as, peer, address)
+        .map_err(|error| explain(&error, format!("preparing a connection to {remote}")))?;
+    if let Some(interface) = peer.address.interface().or(peer.bind_interface.as_deref()) {
+        socket
+            .bind_device(Some(interface.as_bytes()))
+            .map_err(|error| explain(&error, format!("binding to interface {interface}")))?;
+    }
+    if let Some(local) = peer.local_address {
+        let local = scoped(local, 0, peer.address.interface())?;
+        socket.bind(&local.into()).map_err(|error| explain(&error, format!("binding to local_address {local}")))?;
+    }
+    if let Some(password) = &peer.password {
+        set_key(&socket, KeyFor::Address(address), Some(password))?;
+    }
+    match socket.connect(&remote.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(io::Error::new(error.kind(), format!("connecting to {remote}: {error}"))),
+    }
+    Ok(socket.into())
+}
+
+/// Options every connection of a peer has, dialled or accepted.
+pub(super) fn prepare(connection: &impl AsFd, local_as: Asn, peer: &PeerConfig, address: IpAddr) -> io::Result<()> {
+    let socket = SockRef::from(connection);
+    socket.set_tcp_nodelay(true)?;
+    if !peer.hold_time.is_zero() {
+        // A peer that acknowledges nothing for a hold time is gone, whatever the kernel's retransmissions say.
+        socket.set_tcp_user_timeout(Some(peer.hold_time.max(Duration::from_secs(3))))?;
+    }
+    let ttl = ttl(local_as, peer).map(u32::from);
+    if address.is_ipv6() {
+        socket.set_tclass_v6(CS6)?;
+        if let Some(ttl) = ttl {
+            socket.set_unicast_hops_v6(ttl)?;
+        }
+    } else {
+        socket.set_tos_v4(CS6)?;
+        if let Some(ttl) = ttl {
+            socket.set_ttl_v4(ttl)?;
+        }
+    }
+    if let Some(hops) = peer.ttl_security {
+        set_min_ttl(connection, address.is_ipv6(), GTSM_TTL.saturating_sub(hops.saturating_sub(1)))?;
+    }
+    Ok(())
+}
+
+/// The TTL to send with; `None`: the system's default.
+fn ttl(local_as: Asn, peer: &PeerConfig) -> Option<u8> {
+    if peer.ttl_security.is_some() {
+        return Some(GTSM_TTL);
+    }
+    let external = match peer.remote_as {
+        RemoteAs::Number(asn) => asn != local_as,
+        RemoteAs::External => true,
+        RemoteAs::Internal | RemoteAs::Auto => false,
+    };
+    peer.multihop.or(external.then_some(1))
+}
+
+/// Sets or, without a password, removes a TCP-MD5 key (RFC 2385).
+pub(super) fn set_key(socket: &impl AsFd, whose: KeyFor, password: Option<&Secret>) -> io::Result<()> {
+    let key = password.map_or(&[][..], |p| p.reveal().as_bytes());
+    let key_length = u16::try_from(key.len()).unwrap_or(u16::MAX);
+    // SAFETY: every field is an integer or an array of them, for which all zeroes are valid.
+    let mut option: TcpMd5Sig = unsafe { zeroed() };
+    let Some(place) = option.key.get_mut(..key.len()) else {
+        let problem = format!("a TCP-MD5 password has at most {} octets, this one has {}", Secret::MAX_LEN, key.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    };
+    place.copy_from_slice(key);
+    option.key_length = key_length;
+    let (address, name) = match whose {
+        KeyFor::Address(address) => (address, libc::TCP_MD5SIG),
+        KeyFor::LinkLocal => {
+            option.flags = TCP_MD5SIG_FLAG_PREFIX;
+            option.prefix_length = 10;
+            (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), TCP_MD5SIG_EXT)
+        }
+    };
+    let address = SockAddr::from(SocketAddr::new(address, 0));
+    // SAFETY: both are as long as `address.len()` says at least: `sockaddr_storage` holds every address, and `SockAddr` owns one of
+    // that length. They do not overlap.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            address.as_ptr().cast::<u8>(),
+            (&raw mut option.address).cast::<u8>(),
+            address.len() as usize,
+        );
+    }
+    match set_option(socket, libc::IPPROTO_TCP, name, &option) {
+        // Removing a key that is not there.
+        Err(error) if key.is_empty() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) => {
+            let hint = match error.raw_os_error() {
+                Some(libc::ENOMEM) => ": too many keys on one socket; raise the sysctl net.core.optmem_max",
+                Some(libc::ENOPROTOOPT) => ": this kernel was built without TCP-MD5 (CONFIG_TCP_MD5SIG)",
+                _ => "",
+            };
+            Err(io::Error::new(error.kind(), format!("setting the TCP-MD5 password: {error}{hint}")))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// GTSM (RFC 5082 §3): the kernel drops what arrives with a smaller TTL.
+fn set_min_ttl(socket: &impl AsFd, ipv6: bool, ttl: u8) -> io::Result<()> {
+    let (level, name) =
+        if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT) } else { (libc::IPPROTO_IP, libc::IP_MINTTL) };
+    set_option(socket, level, name, &c_int::from(ttl))
+}
+
+fn set_option<T>(socket: &impl AsFd, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+    // SAFETY: `value` is a live reference to `length` octets, which the kernel only reads; the descriptor is open, as its owner is
+    // borrowed.
+    let result = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, std::ptr::from_ref(value).cast::<c_void>(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many octets were written and not yet acknowledged by the other side's TCP.
+pub(super) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut octets: c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one int to the address given, which is that of a live one; the descriptor is open,
+    // as it is borrowed.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut octets) };
+    if result == 0 { Ok(u32::try_from(octets).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A socket address; link-local ones need the interface.
+fn scoped(address: IpAddr, port: u16, interface: Option<&str>) -> io::Result<SocketAddr> {
+    match (address, interface) {
+        (IpAddr::V6(v6), Some(interface)) if v6.is_unicast_link_local() => {
+            let index = if_nametoindex(interface)
+                .map_err(|error| io::Error::new(io::ErrorKind::NotFound, format!("interface {interface}: {error}")))?;
+            Ok(SocketAddrV6::new(v6, port, 0, index).into())
+        }
+        _ => Ok(SocketAddr::new(address, port)),
+    }
+}
+
+/// The interface a link-local peer is on.
+pub(super) fn interface_of(remote: &SocketAddr) -> Option<String> {
+    match remote {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => if_indextoname(v6.scope_id()).ok()?.into_string().ok(),
+        _ => None,
+    }
+}
+
+/// The two ends of a connection, and what else we are on its interface.
+pub(super) fn ends(local: SocketAddr, remote: SocketAddr, peer: &PeerAddress) -> Ends {
+    let mut ends = Ends::new(local, remote);
+    let Ok(addresses) = getifaddrs() else { return ends };
+    let addresses: Vec<_> = addresses.filter_map(InterfaceAddress::from_system).collect();
+    let ours = |a: &&InterfaceAddress| {
+        a.address == local.ip() && peer.interface().is_none_or(|interface| interface == a.interface)
+    };
+    let Some(own) = addresses.iter().find(ours) else { return ends };
+    let same_link = own.covers(remote.ip());
+    for address in addresses.iter().filter(|a| a.interface == own.interface) {
+        let IpAddr::V6(v6) = address.address else { continue };
+        if v6.is_unicast_link_local() {
+            // RFC 2545 §3: only towards a peer on the same link.
+            ends.link_local = ends.link_local.or(same_link.then_some(v6));
+        } else if !v6.is_loopback() && !v6.is_multicast() {
+            ends.global = ends.global.or(Some(v6));
+        }
+    }
+    ends
+}
+
+struct InterfaceAddress {
+    interface: String,
+    address: IpAddr,
+    mask: Option<IpAddr>,
+}
+
+impl InterfaceAddress {
+    fn from_system(entry: nix::ifaddrs::InterfaceAddress) -> Option<Self> {
+        let ip = |storage: &nix::sys::socket::SockaddrStorage| {
+            let v4 = storage.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+            v4.or_else(|| storage.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+        };
+        let address = ip(entry.address.as_ref()?)?;
+        Some(Self { interface: entry.interface_name, address, mask: entry.netmask.as_ref().and_then(ip) })
+    }
+
+    /// Whether the other address is in the same network.
+    fn covers(&self, other: IpAddr) -> bool {
+        match (self.address, other, self.mask) {
+            (IpAddr::V4(a), IpAddr::V4(b), Some(IpAddr::V4(mask))) => {
+                a.to_bits() & mask.to_bits() == b.to_bits() & mask.to_bits()
+            }
+            (IpAddr::V6(a), IpAddr::V6(b), Some(IpAddr::V6(mask))) => {
+                a.to_bits() & mask.to_bits() == b.to_bits() & mask.to_bits()
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn the_key_structure_is_as_long_as_the_kernel_wants() {
+        assert_eq!(size_of::<TcpMd5Sig>(), 216);
+    }
+
+    #[test]
+    fn the_time_to_live_says_how_far_away_the_peer_may_be() {
+        let peer = |remote_as| PeerConfig::new(PeerAddress::Numbered([10, 0, 0, 1].into()), remote_as);
+        assert_eq!(ttl(1, &peer(RemoteAs::Number(1))), None);
+        assert_eq!(ttl(1, &peer(RemoteAs::Internal)), None);
+        assert_eq!(ttl(1, &peer(RemoteAs::Number(2))), Some(1));
+        assert_eq!(ttl(1, &peer(RemoteAs::External)), Some(1));
+        assert_eq!(ttl(1, &PeerConfig { multihop: Some(5), ..peer(RemoteAs::External) }), Some(5));
+        assert_eq!(ttl(1, &PeerConfig { ttl_security: Some(1), ..peer(RemoteAs::External) }), Some(255));
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_what_to_do() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = listen(taken.local_addr().unwrap(), None, false).unwrap_err().to_string();
+        assert!(
+            error.contains(&taken.local_addr().unwrap().to_string()) && error.contains("another process"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_read_is_not_acknowledged_for_ever() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(unacknowledged(stream.as_fd()).unwrap(), 0);
+    }
+}

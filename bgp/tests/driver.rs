@@ -1,0 +1,177 @@
+//! Two speakers over real sockets on loopback addresses.
+
+#![cfg(feature = "driver")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::driver::{Config, Handle, spawn};
+use bgp::rib::{Origination, RouteSet};
+use bgp::speaker::{Event, PeerAddress, PeerConfig, RemoteAs, Secret, Shutdown, SpeakerConfig};
+use bgp::types::Prefix;
+use tokio::sync::broadcast::Receiver;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn address(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, host)
+}
+
+/// A port nobody listens on.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn config(host: u8, peer: u8, port: u16) -> Config {
+    let peer = PeerConfig {
+        local_address: Some(address(host).into()),
+        port,
+        connect_retry: Duration::from_secs(1),
+        // Nobody takes 127.0.0.1 for a next hop: the routes name others.
+        next_hop_self: false,
+        ..PeerConfig::new(PeerAddress::Numbered(address(peer).into()), RemoteAs::External)
+    };
+    Config {
+        peers: vec![peer],
+        listen: vec![IpAddr::V4(address(host))],
+        port,
+        ..Config::new(SpeakerConfig::new(65000 + u32::from(host), address(host)))
+    }
+}
+
+fn routes(prefixes: &[&str]) -> Arc<RouteSet> {
+    let via = |next_hop: &str| Arc::new(Origination { next_hop: next_hop.parse().ok(), ..Origination::default() });
+    let (ipv4, ipv6) = (via("192.0.2.254"), via("2001:db8::fe"));
+    let route = |prefix: &&str| (prefix.parse().unwrap(), Arc::clone(if prefix.contains(':') { &ipv6 } else { &ipv4 }));
+    Arc::new(prefixes.iter().map(route).collect())
+}
+
+async fn wait_for(events: &mut Receiver<Event>, what: impl Fn(&Event) -> bool) -> Event {
+    timeout(PATIENCE, async {
+        loop {
+            let event = events.recv().await.unwrap();
+            if what(&event) {
+                return event;
+            }
+        }
+    })
+    .await
+    .expect("the event did not come")
+}
+
+async fn wait_learned(handle: &Handle, prefixes: &[&str]) {
+    let mut learned = handle.watch_learned();
+    let wanted: Vec<Prefix> = prefixes.iter().map(|p| p.parse().unwrap()).collect();
+    let reached = learned.wait_for(|routes| routes.iter().map(|(prefix, _)| *prefix).eq(wanted.iter().copied()));
+    timeout(PATIENCE, reached).await.expect("the routes did not come").unwrap();
+}
+
+#[tokio::test]
+async fn two_speakers_exchange_routes_and_say_goodbye() {
+    let port = free_port();
+    let (a, a_thread) = spawn(config(1, 2, port)).unwrap();
+    let (b, b_thread) = spawn(config(2, 1, port)).unwrap();
+    let (mut a_events, mut b_events) = (a.events(), b.events());
+    a.set_routes(routes(&["192.0.2.1/32", "2001:db8::1/128"]));
+    b.set_routes(routes(&["0.0.0.0/0"]));
+    wait_learned(&a, &["0.0.0.0/0"]).await;
+    wait_learned(&b, &["192.0.2.1/32", "2001:db8::1/128"]).await;
+    let neighbor = a.neighbors().await.unwrap().remove(0);
+    assert_eq!((neighbor.state, neighbor.remote_as, neighbor.kind), ("Established", Some(65002), Some("ebgp")));
+
+    a.set_routes(routes(&["192.0.2.2/32"]));
+    wait_learned(&b, &["192.0.2.2/32"]).await;
+    let route = a.routes().await.unwrap().remove(0);
+    assert!(route.neighbors[0].advertised, "{route:?}");
+
+    a.shutdown(Shutdown::Stop("maintenance".into())).await.unwrap();
+    let down = wait_for(&mut b_events, |e| matches!(e, Event::Down { .. })).await;
+    assert!(down.to_string().contains("maintenance"), "{down}");
+    wait_learned(&b, &[]).await;
+    wait_for(&mut a_events, |e| matches!(e, Event::Down { .. })).await;
+    a_thread.join().unwrap();
+    b.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+    b_thread.join().unwrap();
+    assert!(b.neighbors().await.is_err());
+}
+
+#[tokio::test]
+async fn a_password_must_be_the_same_on_both_sides() {
+    let port = free_port();
+    let with = |config: Config, password: &str| Config {
+        peers: config
+            .peers
+            .into_iter()
+            .map(|peer| PeerConfig { password: Some(Secret::new(password)), ..peer })
+            .collect(),
+        ..config
+    };
+    let (a, _a_thread) = spawn(with(config(3, 4, port), "right")).unwrap();
+    let (b, _b_thread) = spawn(with(config(4, 3, port), "wrong")).unwrap();
+    let mut events = b.events();
+    assert!(
+        timeout(Duration::from_secs(2), wait_for(&mut events, |e| matches!(e, Event::Up { .. }))).await.is_err(),
+        "the session came up with two different passwords"
+    );
+    b.reconfigure(with(config(4, 3, port), "right")).unwrap();
+    wait_for(&mut events, |e| matches!(e, Event::Up { .. })).await;
+    a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+    b.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_shown_and_the_others_listen() {
+    let taken = std::net::TcpListener::bind((address(5), 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let config = Config { listen: vec![address(5).into(), address(6).into()], ..config(5, 6, port) };
+    let (a, _thread) = spawn(config).unwrap();
+    let status = a.listeners().await.unwrap();
+    assert!(status[0].error.as_ref().unwrap().contains("another process"), "{status:?}");
+    assert_eq!(status[1].error, None);
+    a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_are_turned_away() {
+    let port = free_port();
+    let (a, _thread) = spawn(config(7, 8, port)).unwrap();
+    let mut events = a.events();
+    a.listeners().await.unwrap();
+    let stranger = tokio::net::TcpStream::connect((address(7), port)).await.unwrap();
+    wait_for(&mut events, |e| matches!(e, Event::Refused { .. })).await;
+    let mut buffer = [0; 16];
+    stranger.readable().await.unwrap();
+    assert!(matches!(stranger.try_read(&mut buffer), Ok(0) | Err(_)), "a stranger got an OPEN");
+    a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+}
+
+#[tokio::test]
+async fn routes_are_on_the_wire_within_a_millisecond() {
+    let port = free_port();
+    let (a, _a_thread) = spawn(config(9, 10, port)).unwrap();
+    let (b, _b_thread) = spawn(config(10, 9, port)).unwrap();
+    a.set_routes(routes(&["192.0.2.1/32"]));
+    wait_learned(&b, &["192.0.2.1/32"]).await;
+    let mut learned = b.watch_learned();
+    let mut best = Duration::MAX;
+    for round in 0..20_u8 {
+        learned.borrow_and_update();
+        let begun = Instant::now();
+        a.set_routes(routes(&["192.0.2.1/32", &format!("198.51.100.{round}/32")]));
+        timeout(PATIENCE, learned.changed()).await.unwrap().unwrap();
+        best = best.min(begun.elapsed());
+    }
+    // Handing over, encoding, two sockets, decoding, deciding and being told of it. The best of several: the machine may be busy.
+    assert!(best < Duration::from_millis(1), "{best:?}");
+    a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+    b.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+}
