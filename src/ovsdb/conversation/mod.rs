@@ -390,13 +390,14 @@ impl Conversation {
     }
 
     /// Tells what an update did; changes nobody has fetched yet grow into one event.
-    fn report(&mut self, applied: Applied) {
+    fn report(&mut self, mut applied: Applied) {
         for malformed in applied.malformed {
             self.outputs.push_back(Output::Event(Event::Malformed(malformed)));
         }
         if applied.changes.is_empty() {
             return;
         }
+        applied.changes.values_mut().for_each(|rows| rows.sort_unstable());
         if let Some(Output::Event(Event::Changed(waiting))) = self.outputs.back_mut() {
             for (table, rows) in applied.changes {
                 let all = waiting.entry(table).or_default();
