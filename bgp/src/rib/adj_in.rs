@@ -296,3 +296,177 @@ impl AdjIn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::PrefixList;
+    use crate::types::PeerKind;
+    use crate::wire::{AsPath, Fault, MpReach, Origin};
+
+    const PEER: u32 = 65001;
+
+    fn context() -> ImportContext {
+        let context = ImportContext::new(PeerKind::Ebgp, 65000, PEER, [192, 0, 2, 1].into(), Families::ALL);
+        ImportContext { own_addresses: vec!["10.0.0.2".parse().unwrap()], ..context }
+    }
+
+    fn limited(rules: &[&str], max_prefixes: Option<u32>) -> ImportContext {
+        let list = Arc::new(PrefixList::parse("in", rules).unwrap());
+        ImportContext { prefix_list: Some(list), max_prefixes, ..context() }
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    fn nlri(prefixes: &[&str]) -> Vec<Nlri> {
+        prefixes.iter().map(|p| Nlri { prefix: prefix(p), path_id: None }).collect()
+    }
+
+    fn attributes() -> Attributes {
+        Attributes { origin: Some(Origin::Igp), as_path: Some(AsPath::sequence([PEER])), ..Attributes::default() }
+    }
+
+    fn announce(prefixes: &[&str]) -> Update {
+        Update {
+            attributes: attributes(),
+            next_hop: Some([10, 0, 0, 1].into()),
+            nlri: nlri(prefixes),
+            ..Update::default()
+        }
+    }
+
+    fn withdraw(prefixes: &[&str]) -> Update {
+        Update { withdrawn: nlri(prefixes), ..Update::default() }
+    }
+
+    fn changed(prefixes: &[&str]) -> Changes {
+        Changes { prefixes: prefixes.iter().map(|p| prefix(p)).collect(), ..Changes::default() }
+    }
+
+    fn in_use(adj_in: &AdjIn) -> Vec<String> {
+        adj_in.iter().map(|(nlri, _, stale)| format!("{}{}", nlri.prefix, if stale { " stale" } else { "" })).collect()
+    }
+
+    #[test]
+    fn announcements_come_change_and_go() {
+        let mut adj_in = AdjIn::new(context());
+        assert_eq!(adj_in.update(&announce(&["10.2.0.0/16", "10.1.0.0/16"])), changed(&["10.1.0.0/16", "10.2.0.0/16"]));
+        assert_eq!(adj_in.update(&announce(&["10.1.0.0/16"])), changed(&[]), "the same again is no change");
+        let mut other = announce(&["10.1.0.0/16"]);
+        other.attributes.med = Some(1);
+        assert_eq!(adj_in.update(&other), changed(&["10.1.0.0/16"]));
+        assert_eq!(adj_in.paths(&prefix("10.1.0.0/16")).next().unwrap().1.attributes.med, Some(1));
+        assert_eq!(adj_in.update(&withdraw(&["10.1.0.0/16", "10.9.0.0/16"])), changed(&["10.1.0.0/16"]));
+        assert_eq!(adj_in.count(Family::Ipv4), 1);
+        let both = Update { withdrawn: nlri(&["10.3.0.0/16"]), ..announce(&["10.3.0.0/16"]) };
+        assert_eq!(adj_in.update(&both), changed(&["10.3.0.0/16"]), "announced and withdrawn is announced");
+        assert_eq!(adj_in.clear(), changed(&["10.2.0.0/16", "10.3.0.0/16"]));
+        assert_eq!((adj_in.count(Family::Ipv4), adj_in.iter().count()), (0, 0));
+    }
+
+    #[test]
+    fn an_ipv4_default_may_come_with_a_link_local_next_hop() {
+        let mut adj_in = AdjIn::new(context());
+        let reach = MpReach {
+            family: Family::Ipv4,
+            next_hop: NextHop::V6Pair("fe80::1".parse().unwrap(), "fe80::1".parse().unwrap()),
+            nlri: nlri(&["0.0.0.0/0"]),
+        };
+        // A real NEXT_HOP beside it belongs to the (empty) body and says nothing about the prefix.
+        let update = Update {
+            mp_reach: Some(reach),
+            next_hop: Some([10, 9, 9, 9].into()),
+            attributes: attributes(),
+            ..Update::default()
+        };
+        assert_eq!(adj_in.update(&update), changed(&["0.0.0.0/0"]));
+        let (_, path) = adj_in.paths(&prefix("0.0.0.0/0")).next().unwrap();
+        assert_eq!(path.next_hop, "fe80::1".parse::<IpAddr>().unwrap());
+        let gone = Update { mp_unreach: Some((Family::Ipv4, nlri(&["0.0.0.0/0"]))), ..Update::default() };
+        assert_eq!(adj_in.update(&gone), changed(&["0.0.0.0/0"]));
+    }
+
+    #[test]
+    fn refused_routes_are_kept_with_their_reason() {
+        let mut adj_in = AdjIn::new(limited(&["permit 0.0.0.0/0"], None));
+        let changes = adj_in.update(&announce(&["0.0.0.0/0", "10.0.0.0/8"]));
+        assert_eq!(changes, changed(&["0.0.0.0/0"]));
+        let reasons: Vec<_> = adj_in.refused().map(|(nlri, why)| format!("{}: {why}", nlri.prefix)).collect();
+        assert_eq!(reasons, ["10.0.0.0/8: prefix list `in` denies it"]);
+        // What was fine and is no longer is withdrawn.
+        let mut looped = announce(&["0.0.0.0/0"]);
+        looped.attributes.as_path = Some(AsPath::sequence([PEER, 65000]));
+        assert_eq!(adj_in.update(&looped), changed(&["0.0.0.0/0"]));
+        assert_eq!((in_use(&adj_in).len(), adj_in.refused().count(), adj_in.refused_total()), (0, 2, 2));
+        assert_eq!(adj_in.update(&announce(&["0.0.0.0/0"])), changed(&["0.0.0.0/0"]));
+        let _ = adj_in.update(&withdraw(&["10.0.0.0/8"]));
+        assert_eq!(adj_in.refused().count(), 0, "accepted and withdrawn routes are refused no more");
+        let full: Vec<_> = (0..2 * REFUSED_KEPT).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256)).collect();
+        let _ = adj_in.update(&announce(&full.iter().map(String::as_str).collect::<Vec<_>>()));
+        assert_eq!((adj_in.refused().count(), adj_in.refused_total()), (REFUSED_KEPT, 2002));
+    }
+
+    #[test]
+    fn a_malformed_update_withdraws_what_it_announces() {
+        let mut adj_in = AdjIn::new(context());
+        let _ = adj_in.update(&announce(&["10.1.0.0/16"]));
+        let fault =
+            |treatment| Fault { offset: 30, attribute: Some(1), reason: "ORIGIN has value 7".into(), treatment };
+        let malformed = Update { faults: vec![fault(Treatment::TreatAsWithdraw)], ..announce(&["10.1.0.0/16"]) };
+        assert_eq!(adj_in.update(&malformed), changed(&["10.1.0.0/16"]));
+        let (_, reason) = adj_in.refused().next().unwrap();
+        assert_eq!(reason.to_string(), "its UPDATE is malformed: ORIGIN has value 7");
+        let discarded = Update { faults: vec![fault(Treatment::AttributeDiscard)], ..announce(&["10.1.0.0/16"]) };
+        assert_eq!(adj_in.update(&discarded), changed(&["10.1.0.0/16"]));
+    }
+
+    #[test]
+    fn too_many_prefixes_are_reported() {
+        let mut adj_in = AdjIn::new(limited(&["permit 10.0.0.0/8 le 32"], Some(2)));
+        // Only what is in use counts.
+        let changes = adj_in.update(&announce(&["10.1.0.0/16", "11.0.0.0/8", "12.0.0.0/8", "10.2.0.0/16"]));
+        assert_eq!(changes.limit_exceeded, None);
+        let changes = adj_in.update(&announce(&["10.3.0.0/16"]));
+        assert_eq!(changes.limit_exceeded, Some(LimitExceeded { family: Family::Ipv4, max: 2 }));
+    }
+
+    #[test]
+    fn a_restarting_peer_keeps_its_routes_until_end_of_rib() {
+        let mut adj_in = AdjIn::new(context());
+        let _ = adj_in.update(&announce(&["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]));
+        assert!(adj_in.mark_stale(Family::Ipv4).is_empty(), "nothing changes while it is away");
+        adj_in.resume(context());
+        assert!(adj_in.update(&announce(&["10.1.0.0/16"])).is_empty(), "heard again");
+        assert_eq!(in_use(&adj_in), ["10.1.0.0/16", "10.2.0.0/16 stale", "10.3.0.0/16 stale"]);
+        // It restarts once more before it is done: what was stale goes, what it had confirmed is stale.
+        assert_eq!(adj_in.mark_stale(Family::Ipv4), changed(&["10.2.0.0/16", "10.3.0.0/16"]));
+        adj_in.resume(context());
+        let _ = adj_in.update(&announce(&["10.4.0.0/16"]));
+        let end_of_rib = adj_in.update(&Update::default());
+        assert_eq!(end_of_rib, Changes { end_of_rib: Some(Family::Ipv4), ..changed(&["10.1.0.0/16"]) });
+        assert_eq!(in_use(&adj_in), ["10.4.0.0/16"]);
+        assert_eq!(adj_in.count(Family::Ipv4), 1);
+        let other_family = Update { mp_unreach: Some((Family::Ipv6, vec![])), ..Update::default() };
+        assert_eq!(adj_in.update(&other_family).end_of_rib, Some(Family::Ipv6));
+    }
+
+    #[test]
+    fn a_new_policy_drops_at_once_and_asks_for_what_it_refused() {
+        let mut adj_in = AdjIn::new(limited(&["permit 10.0.0.0/8 le 16"], None));
+        let _ = adj_in.update(&announce(&["10.1.0.0/16", "10.2.0.0/16"]));
+        let (changes, refresh) = adj_in.reconfigure(limited(&["permit 10.1.0.0/16"], None));
+        assert_eq!((changes, refresh), (changed(&["10.2.0.0/16"]), Families::NONE), "nothing was refused before");
+        let (changes, refresh) = adj_in.reconfigure(context());
+        assert_eq!((changes, refresh), (changed(&[]), Families::NONE.with(Family::Ipv4)), "now something was");
+    }
+
+    #[test]
+    fn families_that_were_not_negotiated_are_ignored() {
+        let ipv6 = Families::NONE.with(Family::Ipv6);
+        let mut adj_in = AdjIn::new(ImportContext { families: ipv6, ..context() });
+        assert!(adj_in.update(&announce(&["10.1.0.0/16"])).is_empty());
+        assert_eq!(adj_in.refused().count(), 0);
+    }
+}

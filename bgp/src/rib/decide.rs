@@ -10,11 +10,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::adj_in::Path;
-use super::as_path;
 use super::export::DEFAULT_LOCAL_PREF;
 use crate::speaker::PeerAddress;
 use crate::types::{Asn, PeerKind};
-use crate::wire::Origin;
+use crate::wire::{AsPath, Origin};
 
 /// Who told us: what the decision has to know of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -215,7 +214,7 @@ impl Candidate {
     }
 
     fn path_length(&self) -> usize {
-        self.path.attributes.as_path.as_ref().map_or(0, as_path::length)
+        self.path.attributes.as_path.as_ref().map_or(0, AsPath::hops)
     }
 
     fn origin(&self) -> Origin {
@@ -228,7 +227,7 @@ impl Candidate {
 
     /// The AS the path leads through first; `None` is our own: internal routes with an empty path.
     fn neighbouring_as(&self) -> Option<Asn> {
-        self.path.attributes.as_path.as_ref().and_then(as_path::first)
+        self.path.attributes.as_path.as_ref().and_then(AsPath::neighbor)
     }
 
     /// "If a route carries the ORIGINATOR_ID attribute, then in Step f) the ORIGINATOR_ID SHOULD be treated as the BGP Identifier"
@@ -269,7 +268,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::{AsPath, Attributes, NextHop, Segment};
+    use crate::wire::{Attributes, NextHop, Segment};
 
     /// A path of an external peer 10.0.0.`host` in AS 1, without anything special.
     fn from(host: u8) -> Candidate {
@@ -307,10 +306,6 @@ mod tests {
         candidate
     }
 
-    fn sequence(asns: &[Asn]) -> AsPath {
-        AsPath(vec![Segment::Sequence(asns.to_vec())])
-    }
-
     #[test]
     fn every_rule_decides_in_its_turn() {
         // Each row: the rule, a winner that would lose by every later rule, and a loser. 10.0.0.1 wins the last tie.
@@ -320,18 +315,18 @@ mod tests {
         let table = [
             (
                 Step::LocalPref,
-                with(from(9), |a| (a.local_pref, a.as_path) = (Some(101), Some(sequence(&[1, 2, 3])))),
+                with(from(9), |a| (a.local_pref, a.as_path) = (Some(101), Some(AsPath::sequence([1, 2, 3])))),
                 from(1),
             ),
             (
                 Step::PathLength,
-                with(from(9), |a| (a.as_path, a.origin) = (Some(sequence(&[1])), Some(Origin::Egp))),
+                with(from(9), |a| (a.as_path, a.origin) = (Some(AsPath::sequence([1])), Some(Origin::Egp))),
                 from(1),
             ),
             (
                 Step::PathLength,
                 with(from(9), |a| a.as_path = set),
-                with(from(1), |a| a.as_path = Some(sequence(&[1, 2, 3]))),
+                with(from(1), |a| a.as_path = Some(AsPath::sequence([1, 2, 3]))),
             ),
             (Step::PathLength, with(from(9), |a| a.as_path = confederation), from(1)),
             (Step::Origin, with(from(9), |a| a.med = Some(7)), with(from(1), |a| a.origin = Some(Origin::Egp))),
@@ -365,13 +360,14 @@ mod tests {
         // The classic: A beats B by MED, B beats C and C beats A by identifier. Pairwise comparison would go round in circles.
         let a = peer(with(from(1), |a| a.med = Some(1)), |p| p.router_id = [3, 3, 3, 3].into());
         let b = peer(with(from(2), |a| a.med = Some(2)), |p| p.router_id = [1, 1, 1, 1].into());
-        let c = peer(with(from(3), |a| a.as_path = Some(sequence(&[5, 2]))), |p| p.router_id = [2, 2, 2, 2].into());
+        let c =
+            peer(with(from(3), |a| a.as_path = Some(AsPath::sequence([5, 2]))), |p| p.router_id = [2, 2, 2, 2].into());
         assert_eq!(decide(&[a, b, c], 1), [Verdict::Lost(Step::RouterId), Verdict::Lost(Step::Med), Verdict::Best]);
     }
 
     #[test]
     fn equally_good_paths_are_used_together() {
-        let leaf = |host, asn| with(from(host), |a| a.as_path = Some(sequence(&[asn, 2])));
+        let leaf = |host, asn| with(from(host), |a| a.as_path = Some(AsPath::sequence([asn, 2])));
         let paths = [leaf(3, 5), leaf(1, 6), with(leaf(2, 7), |a| a.local_pref = Some(0)), leaf(4, 8)];
         let lost = Verdict::Lost;
         let expected = [Verdict::Multipath, Verdict::Best, lost(Step::LocalPref), Verdict::Multipath];
@@ -391,7 +387,7 @@ mod tests {
             local_pref in 100..102_u32, router_id in 1..4_u8, internal: bool, clusters in 0..2_usize, path_id in 0..4_u32,
         ) -> Candidate {
             let mut candidate = with(from(host), |a| {
-                a.as_path = Some(sequence(&vec![asn; length]));
+                a.as_path = Some(AsPath::sequence(vec![asn; length]));
                 a.med = med;
                 a.local_pref = Some(local_pref);
                 a.cluster_list = vec![[1, 1, 1, 1].into(); clusters];

@@ -6,12 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::as_path;
 use super::export::DEFAULT_LOCAL_PREF;
 use crate::policy::{PrefixList, Role, community};
 use crate::speaker::AllowAsIn;
 use crate::types::{Asn, Families, PeerKind, Prefix};
-use crate::wire::{Attributes, NextHop};
+use crate::wire::{AsPath, Attributes, NextHop, Segment};
 
 /// All that decides which routes of one established session are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,19 +101,19 @@ impl ImportContext {
     }
 
     fn check_path(&self, received: &Attributes) -> Result<(), Refused> {
-        let default = crate::wire::AsPath::default();
+        let default = AsPath::default();
         let path = received.as_path.as_ref().unwrap_or(&default);
         if self.kind == PeerKind::Ebgp && self.enforce_first_as {
-            let first = as_path::first(path);
+            let first = path.neighbor();
             if first != Some(self.peer_asn) {
                 return Err(Refused::FirstAs { expected: self.peer_asn, found: first });
             }
         }
-        let count = as_path::occurrences(path, self.local_asn);
+        let count = path.asns().filter(|asn| *asn == self.local_asn).count();
         let allowed = match self.allowas_in {
             // Several hosts of one AS behind the same fabric: what one of them originated may come back, what passed through one of
             // them may not.
-            AllowAsIn::Origin if as_path::origin(path) == Some(self.local_asn) => usize::MAX,
+            AllowAsIn::Origin if origin(path) == Some(self.local_asn) => usize::MAX,
             AllowAsIn::No | AllowAsIn::Origin => 0,
             AllowAsIn::Count(count) => usize::from(count),
         };
@@ -155,6 +154,14 @@ impl ImportContext {
             None if self.requires_policy && self.kind == PeerKind::Ebgp => Err(Refused::NoPolicy),
             _ => Ok(()),
         }
+    }
+}
+
+/// The AS a path originated in; `None` if it is empty or ends with a set.
+fn origin(path: &AsPath) -> Option<Asn> {
+    match path.0.last()? {
+        Segment::Sequence(asns) => asns.last().copied(),
+        _ => None,
     }
 }
 
@@ -226,7 +233,7 @@ impl std::fmt::Display for NextHopText<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{AsPath, Origin, Segment};
+    use crate::wire::Origin;
 
     const US: Asn = 65000;
     const PEER: Asn = 65001;
@@ -236,11 +243,7 @@ mod tests {
     }
 
     fn path(asns: &[Asn]) -> Attributes {
-        Attributes {
-            origin: Some(Origin::Igp),
-            as_path: Some(AsPath(vec![Segment::Sequence(asns.to_vec())])),
-            ..Attributes::default()
-        }
+        Attributes { origin: Some(Origin::Igp), as_path: Some(AsPath::sequence(asns)), ..Attributes::default() }
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! the UPDATEs for the difference on demand, message by message, when its socket can take them. Nothing queues.
 
 mod adj_in;
-mod as_path;
 mod decide;
 mod export;
 mod import;

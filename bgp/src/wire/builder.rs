@@ -218,3 +218,118 @@ pub fn end_of_rib(family: Family, out: &mut BytesMut) {
         mp_unreach::put_head(family, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+    use crate::types::Prefix;
+    use crate::wire::{AsPath, Message, Origin, decode, frame};
+
+    const GLOBAL: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    const LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+    /// More than any message takes.
+    const MAX: u32 = 20_000;
+
+    fn ebgp() -> Attributes {
+        Attributes { origin: Some(Origin::Igp), as_path: Some(AsPath::sequence([64999])), ..Attributes::default() }
+    }
+
+    fn host(family: Family, n: u32) -> Nlri {
+        let prefix: Prefix = match family {
+            Family::Ipv4 => ipnet::Ipv4Net::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n)).into(),
+            Family::Ipv6 => ipnet::Ipv6Net::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) + u128::from(n))).into(),
+        };
+        prefix.into()
+    }
+
+    /// How many host routes fit one message.
+    fn fit(mut builder: UpdateBuilder, family: Family) -> u32 {
+        let full = (0..MAX).take_while(|n| builder.push(host(family, *n))).count();
+        let mut out = BytesMut::new();
+        builder.finish(&mut out);
+        assert_eq!(frame(&out, builder.max_len), Ok(Some(out.len())));
+        let Ok(Message::Update(update)) = decode(&out, &builder.ctx) else { panic!("an UPDATE") };
+        assert_eq!(update.prefixes().count(), full);
+        u32::try_from(full).unwrap()
+    }
+
+    #[test]
+    fn messages_are_filled_to_the_last_prefix() {
+        let plain = Context { as4: true, extended_next_hop: true, ..Context::default() };
+        let add_path = Context { add_path: Families::ALL, ..plain.clone() };
+        let extended = Context { extended_message: true, ..plain.clone() };
+        let (v4, v6) = (Family::Ipv4, Family::Ipv6);
+        let body = NextHop::V4([10, 0, 0, 2].into());
+        let (single, pair) = (NextHop::V6(GLOBAL), NextHop::V6Pair(GLOBAL, LOCAL));
+        for (ctx, family, next_hop, wanted) in [
+            (&plain, v4, body, 810),
+            (&plain, v4, single, 807),
+            (&plain, v4, pair, 803),
+            (&add_path, v4, single, 448),
+            (&add_path, v4, pair, 446),
+            (&plain, v6, single, 237),
+            (&plain, v6, pair, 236),
+            (&add_path, v6, single, 192),
+            (&add_path, v6, pair, 191),
+            (&extended, v4, single, 13_094),
+            (&extended, v6, pair, 3_850),
+        ] {
+            let mut builder = UpdateBuilder::new(ctx, ctx.max_len());
+            builder.announce(family, &ebgp(), next_hop).unwrap();
+            assert_eq!(fit(builder, family), wanted, "{family} {next_hop:?}");
+        }
+        let internal = Attributes { as_path: Some(AsPath::default()), local_pref: Some(100), ..ebgp() };
+        let mut builder = UpdateBuilder::new(&plain, MAX_LEN);
+        builder.announce(v4, &internal, body).unwrap();
+        assert_eq!(fit(builder, v4), 810);
+        let tagged = Attributes { communities: vec![0xffff_0000], ..ebgp() };
+        let mut builder = UpdateBuilder::new(&plain, MAX_LEN);
+        builder.announce(v4, &tagged, body).unwrap();
+        assert_eq!(fit(builder, v4), 809);
+    }
+
+    #[test]
+    fn withdrawals_fill_messages_too() {
+        let plain = Context { as4: true, ..Context::default() };
+        let enhe = Context { extended_next_hop: true, ..plain.clone() };
+        for (ctx, family, wanted) in
+            [(&plain, Family::Ipv4, 814), (&enhe, Family::Ipv4, 813), (&plain, Family::Ipv6, 239)]
+        {
+            let mut builder = UpdateBuilder::new(ctx, MAX_LEN);
+            builder.withdraw(family).unwrap();
+            assert_eq!(fit(builder, family), wanted, "{family}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        let ctx = Context { families: Families::NONE.with(Family::Ipv4), ..Context::default() };
+        let mut builder = UpdateBuilder::new(&ctx, MAX_LEN);
+        assert!(!builder.push(host(Family::Ipv4, 1)), "nothing begun");
+        let next_hop = NextHop::V6(GLOBAL);
+        assert!(matches!(builder.announce(Family::Ipv6, &ebgp(), next_hop), Err(EncodeError::NotNegotiated(_))));
+        assert!(matches!(builder.announce(Family::Ipv4, &ebgp(), next_hop), Err(EncodeError::NotNegotiated(_))));
+        assert!(matches!(builder.withdraw(Family::Ipv6), Err(EncodeError::NotNegotiated(_))));
+        let large = Attributes { communities: vec![1; 1100], ..ebgp() };
+        let next_hop = NextHop::V4([10, 0, 0, 2].into());
+        assert!(matches!(builder.announce(Family::Ipv4, &large, next_hop), Err(EncodeError::TooLong { .. })));
+        builder.announce(Family::Ipv4, &ebgp(), next_hop).unwrap();
+        assert!(!builder.push(host(Family::Ipv6, 1)), "another family");
+        let mut out = BytesMut::new();
+        builder.finish(&mut out);
+        assert!(out.is_empty(), "no prefix, no message");
+    }
+
+    #[test]
+    fn end_of_rib_is_read_as_such() {
+        for family in Family::ALL {
+            let mut out = BytesMut::new();
+            end_of_rib(family, &mut out);
+            let Ok(Message::Update(update)) = decode(&out, &Context::default()) else { panic!("an UPDATE") };
+            assert_eq!(update.end_of_rib(), Some(family));
+        }
+    }
+}

@@ -240,4 +240,6 @@ fn write(message: &Message, ctx: &Context, out: &mut BytesMut) -> Result<(), Enc
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
