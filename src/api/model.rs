@@ -362,6 +362,8 @@ pub struct Plan {
     pub routes: Vec<Route>,
     /// What it would not expose although a row names this host or address, and why.
     pub refusals: Vec<desired::Refusal>,
+    /// What was assumed because no file says it, and rows that were ignored.
+    pub notes: Vec<String>,
 }
 
 /// A BFD session (`show bfd`).
