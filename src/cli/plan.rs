@@ -58,7 +58,7 @@ fn plan(config: &Config, nb: &Database, ovs: &Database, kernel_hostname: &str) -
             notes.extend(warnings);
             let (view, warnings) = View::new(nb);
             notes.extend(warnings.iter().map(ToString::to_string));
-            let options = Options::from_config(config);
+            let options = config.options();
             let facts = assume(facts, ovs, &mut notes);
             compute(&view, facts, &options, &mut notes)
         }
@@ -158,7 +158,7 @@ fn routes(config: &Config, desired: &Desired) -> Vec<Route> {
 fn told(peer: &Neighbor, prefix: &IpNet) -> RouteNeighbor {
     let family = Family::of(prefix);
     let refused = if peer.peer.families.contains(family) {
-        let denied = peer.prefix_list_out.as_ref().filter(|list| !list.permits(prefix));
+        let denied = peer.peer.prefix_list_out.as_ref().filter(|list| !list.permits(prefix));
         denied.map(|list| format!("prefix list {} denies it", list.name()))
     } else {
         Some(format!("{family} is not among its families"))

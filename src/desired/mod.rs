@@ -20,7 +20,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Config};
 use crate::host::Facts;
 use crate::mac::Mac;
 use crate::nb::View;
@@ -131,26 +130,6 @@ pub struct Options {
 }
 
 impl Options {
-    /// What a configuration says; defaults where it has no `[ovn]`.
-    pub fn from_config(config: &Config) -> Self {
-        let rules = match config.wiring.rules {
-            config::Rules::PerPrefix => Rules::PerPrefix,
-            config::Rules::PerTable => Rules::PerTable,
-        };
-        let Some(ovn) = &config.ovn else { return Self { rules, ..Self::default() } };
-        Self {
-            expose_tenant_networks: ovn.expose_tenant_networks,
-            expose_ipv6_gua_tenant_networks: ovn.expose_ipv6_gua_tenant_networks,
-            tenant_advertisement: match ovn.tenant_advertisement {
-                config::TenantAdvertisement::Host => TenantAdvertisement::Host,
-                config::TenantAdvertisement::Subnet => TenantAdvertisement::Subnet,
-            },
-            require_snat_disabled_for_tenant_networks: ovn.require_snat_disabled_for_tenant_networks,
-            address_scopes: ovn.address_scopes.iter().cloned().collect(),
-            rules,
-        }
-    }
-
     fn exposes_tenants(&self) -> bool {
         self.expose_tenant_networks || self.expose_ipv6_gua_tenant_networks
     }

@@ -1,5 +1,5 @@
 //! Exposure → kernel and OVS objects. Identity in the outside world is the [`Key`]; the rest of an object is its [`Spec`]; the
-//! set of owners says why it is there.
+//! set of owners says why it is there: an exposure (`kind address (port)`), a network, or a bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -108,7 +108,8 @@ pub enum Spec {
     ModDlDst(Mac),
 }
 
-/// Objects with their specification and owners (`kind address (port)`; base wiring is owned by the bridge).
+/// Objects with their specification and owners: `kind address (port)`; `network …` for what its exposures share; `bridge …` and
+/// `patch port …` for what is there without any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wiring {
     /// The objects.
@@ -250,7 +251,9 @@ impl Wirer<'_> {
         let site = self.site(exposure)?;
         let owner = exposure.owner();
         let mut needs = BTreeSet::new();
-        self.device(exposure, &site, &owner, &mut needs);
+        // What all exposures on a network share is owned by the network: thousands of owners would say no more.
+        let network = format!("network {}", exposure.network);
+        self.device(exposure, &site, &network, &mut needs);
         match (exposure.via, exposure.subnet) {
             // A tenant subnet, and what lies in one: the route through the gateway, and what reaches the gateway.
             (Some(via), Some(subnet)) => {
@@ -259,7 +262,7 @@ impl Wirer<'_> {
             }
             _ => self.host(exposure, &site, &owner, &mut needs),
         }
-        self.flow(exposure, &site, &owner, &mut needs)?;
+        self.flow(exposure, &site, &network, &mut needs)?;
         Ok(needs)
     }
 
