@@ -11,8 +11,10 @@
     reason = "a test's helper functions may fail like the test itself"
 )]
 
+#[path = "support/netns.rs"]
+mod netns;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ovn_bgpd::actuate::OpError;
@@ -23,41 +25,9 @@ use ovn_bgpd::diff::{Op, diff};
 use ovn_bgpd::mac::Mac;
 use serde_json::Value;
 
+use crate::netns::{block_on, in_namespace, ip, ip_json};
+
 const MAC: Mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);
-
-/// Runs the story in a fresh network namespace with a device `br-ex` (one end of a veth pair) that is up.
-fn in_namespace(story: impl FnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: network namespaces need root");
-        return;
-    }
-    // A plain thread: its namespace goes with it.
-    let thread = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        ip("link set lo up");
-        // No link-local addresses that come and go by themselves.
-        std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").unwrap();
-        ip("link add br-ex type veth peer name peer");
-        ip("link set peer up");
-        ip("link set br-ex up");
-        story();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The list a command of `ip -j` prints; a table that does not exist is empty.
-fn ip_json(arguments: &str) -> Vec<Value> {
-    let output = Command::new("ip").args(["-j", "-d", "-N"]).args(arguments.split(' ')).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
-}
 
 fn scope() -> Scope {
     Scope { tables: [10].into(), devices: ["br-ex".to_owned()].into() }
@@ -386,84 +356,83 @@ fn links_addresses_and_tables_are_seen() {
         assert_eq!(link.mac, Some(Mac([2, 0, 0, 0, 0, 5])));
         assert!(link.up && link.ifindex > 0);
         let addresses = kernel.addresses(&["lo".to_owned()].into()).unwrap();
-        assert!(addresses["lo"].contains(&"172.30.1.1/32".parse().unwrap()));
-        assert_eq!(addresses.len(), 1);
+        assert_eq!(addresses, [("lo".to_owned(), ["172.30.1.1/32".parse().unwrap()].into())].into(), "no 127.0.0.1");
         let tables = kernel.tables_in_use().unwrap();
         assert!(tables.is_superset(&[77, 78, 79].into()), "{tables:?}");
     });
 }
 
-/// Runs an async story in a namespace.
-fn in_namespace_async<F: Future<Output = ()>>(story: impl FnOnce() -> F + Send + 'static) {
-    in_namespace(|| {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story());
-    });
-}
-
 #[test]
 fn the_monitor_tells_what_others_do_and_keeps_quiet_about_us() {
-    in_namespace_async(|| async {
-        let mut kernel = Kernel::new(Marks::default());
-        let mut monitor = kernel.monitor(scope()).unwrap();
-        apply(&mut kernel, &sets(&everything()));
-        let quiet = tokio::time::timeout(Duration::from_millis(50), monitor.next()).await;
-        assert!(quiet.is_err(), "our own changes: {quiet:?}");
+    in_namespace(|| {
+        block_on(async {
+            let mut kernel = Kernel::new(Marks::default());
+            let mut monitor = kernel.monitor(scope()).unwrap();
+            apply(&mut kernel, &sets(&everything()));
+            let quiet = tokio::time::timeout(Duration::from_millis(50), monitor.next()).await;
+            assert!(quiet.is_err(), "our own changes: {quiet:?}");
 
-        for (command, expect) in [
-            ("route del 203.0.113.5/32 table 10", "routes"),
-            ("-6 route del 2001:db8::5/128 table 10", "routes"),
-            ("rule del to 203.0.113.5 lookup 10 priority 32000", "rules"),
-            ("neigh del 203.0.113.5 dev br-ex", "neighbours"),
-            ("addr del 169.254.1.1/32 dev br-ex", "addresses"),
-        ] {
-            ip(command);
-            let change = tokio::time::timeout(Duration::from_secs(2), monitor.next()).await.expect(command).unwrap();
-            assert!(format!("{change:?}").contains(&format!("{expect}: true")), "{command}: {change:?}");
-            assert!(!change.links && !change.lost, "{command}: {change:?}");
-        }
-        ip("link set br-ex down");
-        let change = tokio::time::timeout(Duration::from_secs(2), monitor.next()).await.unwrap().unwrap();
-        assert!(change.links);
+            for (command, expect) in [
+                ("route del 203.0.113.5/32 table 10", "routes"),
+                ("-6 route del 2001:db8::5/128 table 10", "routes"),
+                ("rule del to 203.0.113.5 lookup 10 priority 32000", "rules"),
+                ("neigh del 203.0.113.5 dev br-ex", "neighbours"),
+                ("addr del 169.254.1.1/32 dev br-ex", "addresses"),
+            ] {
+                ip(command);
+                let change =
+                    tokio::time::timeout(Duration::from_secs(2), monitor.next()).await.expect(command).unwrap();
+                assert!(format!("{change:?}").contains(&format!("{expect}: true")), "{command}: {change:?}");
+                assert!(!change.links && !change.lost, "{command}: {change:?}");
+            }
+            ip("link set br-ex down");
+            let change = tokio::time::timeout(Duration::from_secs(2), monitor.next()).await.unwrap().unwrap();
+            assert!(change.links);
+        });
     });
 }
 
 #[test]
 fn the_monitor_does_not_care_for_what_is_not_ours() {
-    in_namespace_async(|| async {
-        let kernel = Kernel::new(Marks::default());
-        let mut monitor = kernel.monitor(scope()).unwrap();
-        for command in [
-            "link set peer down",
-            "link set peer up",
-            "route add 10.1.0.0/16 dev br-ex table 55",
-            "neigh add 10.9.0.1 lladdr 02:00:00:00:00:01 dev br-ex nud reachable",
-            "addr add 10.9.0.1/24 dev peer",
-            "rule add to 10.9.0.1 lookup 55 priority 5",
-        ] {
-            ip(command);
-        }
-        // The other end of the wire went down and up, so br-ex lost its carrier; that is the only thing of ours.
-        while let Ok(change) = tokio::time::timeout(Duration::from_millis(100), monitor.next()).await {
-            let change = change.unwrap();
-            assert_eq!(change, Change { links: change.links, ..Change::default() });
-        }
+    in_namespace(|| {
+        block_on(async {
+            let kernel = Kernel::new(Marks::default());
+            let mut monitor = kernel.monitor(scope()).unwrap();
+            for command in [
+                "link set peer down",
+                "link set peer up",
+                "route add 10.1.0.0/16 dev br-ex table 55",
+                "neigh add 10.9.0.1 lladdr 02:00:00:00:00:01 dev br-ex nud reachable",
+                "addr add 10.9.0.1/24 dev peer",
+                "rule add to 10.9.0.1 lookup 55 priority 5",
+            ] {
+                ip(command);
+            }
+            // The other end of the wire went down and up, so br-ex lost its carrier; that is the only thing of ours.
+            while let Ok(change) = tokio::time::timeout(Duration::from_millis(100), monitor.next()).await {
+                let change = change.unwrap();
+                assert_eq!(change, Change { links: change.links, ..Change::default() });
+            }
+        });
     });
 }
 
 #[test]
 fn a_link_flap_is_repaired_within_a_tenth_of_a_second() {
-    in_namespace_async(|| async {
-        let mut kernel = Kernel::new(Marks::default());
-        let mut monitor = kernel.monitor(scope()).unwrap();
-        apply(&mut kernel, &sets(&everything()));
-        let started = Instant::now();
-        ip("link set br-ex down");
-        ip("link set br-ex up");
-        monitor.next().await.unwrap();
-        while reconcile(&mut kernel, &everything()) > 0 {}
-        let took = started.elapsed();
-        assert_eq!(kernel.observe(&scope(), &wanted(&everything())).unwrap(), everything());
-        assert!(took < Duration::from_millis(100), "{took:?}, two forks of ip included");
+    in_namespace(|| {
+        block_on(async {
+            let mut kernel = Kernel::new(Marks::default());
+            let mut monitor = kernel.monitor(scope()).unwrap();
+            apply(&mut kernel, &sets(&everything()));
+            let started = Instant::now();
+            ip("link set br-ex down");
+            ip("link set br-ex up");
+            monitor.next().await.unwrap();
+            while reconcile(&mut kernel, &everything()) > 0 {}
+            let took = started.elapsed();
+            assert_eq!(kernel.observe(&scope(), &wanted(&everything())).unwrap(), everything());
+            assert!(took < Duration::from_millis(100), "{took:?}, two forks of ip included");
+        });
     });
 }
 

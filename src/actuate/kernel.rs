@@ -16,8 +16,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::OpError;
 use super::monitor::Monitor;
 use super::netlink::objects::{Address, Device, Hop, Neighbour, Route, Rule, Vlan, default_net};
-use super::netlink::socket::{Refused, RequestSocket};
-use super::netlink::wire::Request;
+use super::netlink::socket::{Answer, Refused, RequestSocket};
+use super::netlink::wire::{Frame, Request};
 use crate::desired::wiring::{Key, Object, Spec};
 use crate::diff::Op;
 use crate::mac::Mac;
@@ -62,6 +62,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Administratively up.
     pub up: bool,
+    /// Has a carrier (IFF_LOWER_UP).
+    pub carrier: bool,
 }
 
 /// Our end of the kernel. One owner; every call blocks for the few microseconds the kernel needs.
@@ -113,21 +115,32 @@ impl Kernel {
         Ok(self
             .devices
             .values()
-            .map(|device| Link { name: device.name.clone(), ifindex: device.ifindex, mac: device.mac, up: device.up })
+            .map(|device| Link {
+                name: device.name.clone(),
+                ifindex: device.ifindex,
+                mac: device.mac,
+                up: device.up,
+                carrier: device.carrier,
+            })
             .collect())
     }
 
-    /// The usable addresses of the given devices: what `[advertise] interfaces` announces.
+    /// The addresses of the given devices as host prefixes: what `[advertise] interfaces` announces. Loopback, link-local and
+    /// tentative addresses, our own, and those of devices that are down are left out.
+    ///
+    /// To follow them, put the devices into the scope of a [`Monitor`] and ask again when it says `addresses` or `links`.
     pub fn addresses(&mut self, devices: &BTreeSet<String>) -> io::Result<BTreeMap<String, BTreeSet<IpNet>>> {
         self.refresh_devices()?;
-        let names = self.names();
+        let up = |device: &&Device| device.up && devices.contains(&device.name);
+        let names: HashMap<u32, String> =
+            self.devices.values().filter(up).map(|device| (device.ifindex, device.name.clone())).collect();
         let mut found: BTreeMap<String, BTreeSet<IpNet>> = BTreeMap::new();
         for address in self.dump_both(Address::dump, Address::read)? {
             if let Some(name) = names.get(&address.ifindex)
                 && address.usable
-                && devices.contains(name)
+                && address.protocol != self.marks.protocol
             {
-                found.entry(name.clone()).or_default().insert(address.net);
+                found.entry(name.clone()).or_default().insert(IpNet::from(address.net.addr()));
             }
         }
         Ok(found)
@@ -203,11 +216,9 @@ impl Kernel {
         if requests.is_empty() {
             return Vec::new();
         }
-        let answers = match self.requests().and_then(|socket| socket.execute(&requests)) {
+        let answers = match self.execute(&requests) {
             Ok(answers) => answers,
             Err(error) => {
-                // Answers may still be under way on this socket: never use it again.
-                self.requests = None;
                 for (index, _) in pending {
                     settle(results, *index, Err(OpError::Lost(error.to_string())));
                 }
@@ -317,13 +328,7 @@ impl Kernel {
             }
         }
         let requests: Vec<Request> = steps.into_iter().map(|step| step.0).collect();
-        let answers = match self.requests().and_then(|socket| socket.execute(&requests)) {
-            Ok(answers) => answers,
-            Err(error) => {
-                self.requests = None;
-                return Err(OpError::Lost(error.to_string()));
-            }
-        };
+        let answers = self.execute(&requests).map_err(|error| OpError::Lost(error.to_string()))?;
         self.refresh_devices().map_err(|error| OpError::Lost(error.to_string()))?;
         match answers.into_iter().find_map(Result::err) {
             None => Ok(Action::Settled(Ok(()))),
@@ -506,54 +511,54 @@ impl Kernel {
 
     // ---- sockets and devices ------------------------------------------------------------------------------------------------
 
-    fn requests(&mut self) -> io::Result<&mut RequestSocket> {
-        if self.requests.is_none() {
+    /// Executes requests; a socket that fails is replaced the next time.
+    pub(super) fn execute(&mut self, requests: &[Request]) -> io::Result<Vec<Answer>> {
+        let mut socket = if let Some(socket) = self.requests.take() {
+            socket
+        } else {
             let socket = RequestSocket::open()?;
             self.port.store(socket.port(), Ordering::Relaxed);
-            self.requests = Some(socket);
-        }
-        self.requests.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+            socket
+        };
+        // After an error answers may still be under way on this socket: it is never used again.
+        let answers = socket.execute(requests)?;
+        self.requests = Some(socket);
+        Ok(answers)
     }
 
     /// A dump of both families.
-    fn dump_both<T>(
+    pub(super) fn dump_both<T>(
         &mut self,
         request: impl Fn(bool) -> Request,
-        read: impl Fn(&super::netlink::wire::Frame<'_>) -> Option<T>,
+        read: impl Fn(&Frame<'_>) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         let mut found = self.dumps_of(&request(false), &read)?;
         found.extend(self.dumps_of(&request(true), &read)?);
         Ok(found)
     }
 
-    fn dumps_of<T>(
-        &mut self,
-        request: &Request,
-        read: impl Fn(&super::netlink::wire::Frame<'_>) -> Option<T>,
-    ) -> io::Result<Vec<T>> {
-        if self.dumps.is_none() {
-            self.dumps = Some(RequestSocket::open_strict()?);
-        }
-        let Some(socket) = self.dumps.as_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
-        let outcome = socket.dump(request, read);
-        if outcome.is_err() {
-            self.dumps = None;
-        }
-        outcome
+    fn dumps_of<T>(&mut self, request: &Request, read: impl Fn(&Frame<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+        let mut socket = match self.dumps.take() {
+            Some(socket) => socket,
+            None => RequestSocket::open_strict()?,
+        };
+        let found = socket.dump(request, read)?;
+        self.dumps = Some(socket);
+        Ok(found)
     }
 
-    fn refresh_devices(&mut self) -> io::Result<()> {
+    pub(super) fn refresh_devices(&mut self) -> io::Result<()> {
         let devices = self.dumps_of(&Device::dump(), Device::read)?;
         self.devices = devices.into_iter().map(|device| (device.name.clone(), device)).collect();
         Ok(())
     }
 
-    fn names(&self) -> HashMap<u32, String> {
+    pub(super) fn names(&self) -> HashMap<u32, String> {
         self.devices.values().map(|device| (device.ifindex, device.name.clone())).collect()
     }
 
     /// Looks again when the device was not there the last time.
-    fn ifindex(&mut self, device: &str) -> Result<u32, OpError> {
+    pub(super) fn ifindex(&mut self, device: &str) -> Result<u32, OpError> {
         if !self.devices.contains_key(device) {
             self.refresh_devices().map_err(|error| OpError::Lost(error.to_string()))?;
         }

@@ -3,10 +3,12 @@
 //! | module | world |
 //! |---|---|
 //! | [`kernel`] | rules, routes, neighbours, addresses, devices, sysctls |
+//! | [`fib`] | learned routes |
 //! | [`monitor`] | "somebody changed the kernel's state" |
 //! | [`ovs`] | flows on the bridges |
 //! | [`rt_tables`] | the routing table of a bridge, shared with iproute2 by file |
 
+pub mod fib;
 pub mod kernel;
 pub mod monitor;
 mod netlink;

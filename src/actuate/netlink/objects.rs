@@ -160,9 +160,16 @@ const NEXT_HOP: usize = 8;
 /// One way a route can go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hop {
+    /// 0: the kernel finds the device by its own routes.
     pub(crate) ifindex: u32,
-    /// Gateway, of either family, installed `onlink`; none for directly connected.
+    /// Gateway, of either family, `onlink` when the device is given; none for directly connected.
     pub(crate) via: Option<IpAddr>,
+}
+
+impl Hop {
+    fn is_onlink(&self) -> bool {
+        self.via.is_some() && self.ifindex > 0
+    }
 }
 
 /// A unicast route.
@@ -192,17 +199,29 @@ impl Route {
             .attr_opt(RTA_PRIORITY, (self.metric > 0).then_some(&self.metric.to_ne_bytes()))
     }
 
-    /// Add, or replace the one with the same destination, table and metric.
+    /// Add, or replace the one with the same destination, table and metric, whoever made that.
     pub(crate) fn replace(&self) -> Request {
+        self.install(NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Add; refused with EEXIST when there is one with the same destination, table and metric.
+    pub(crate) fn add(&self) -> Request {
+        self.install(NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    fn install(&self, flags: u16) -> Request {
         let connected = self.hops.iter().all(|hop| hop.via.is_none());
         let scope = if connected && !is_v6(self.to) { RT_SCOPE_LINK } else { RT_SCOPE_UNIVERSE };
-        let onlink = if connected || self.hops.len() > 1 { 0 } else { u32::from(RTNH_F_ONLINK) };
-        let mut request = self.request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, scope, onlink);
+        let onlink = match self.hops.as_slice() {
+            [hop] if hop.is_onlink() => u32::from(RTNH_F_ONLINK),
+            _ => 0,
+        };
+        let mut request = self.request(RTM_NEWROUTE, flags, scope, onlink);
         if let Some(source) = self.source {
             request = request.attr(RTA_PREFSRC, &octets(source));
         }
         if let [hop] = self.hops.as_slice() {
-            request = request.attr(RTA_OIF, &hop.ifindex.to_ne_bytes());
+            request = request.attr_opt(RTA_OIF, (hop.ifindex > 0).then_some(&hop.ifindex.to_ne_bytes()));
             return match gateway(self.to, hop) {
                 Some((kind, value)) => request.attr(kind, &value),
                 None => request,
@@ -216,11 +235,10 @@ impl Route {
         let mut hops = Vec::new();
         for hop in &self.hops {
             let mut inner = Vec::new();
-            let mut flags = 0;
             if let Some((kind, value)) = gateway(self.to, hop) {
                 put_attr(&mut inner, kind, &value);
-                flags = RTNH_F_ONLINK;
             }
+            let flags = if hop.is_onlink() { RTNH_F_ONLINK } else { 0 };
             let length = u16::try_from(NEXT_HOP + inner.len()).unwrap_or(u16::MAX);
             hops.extend_from_slice(&length.to_ne_bytes());
             hops.extend_from_slice(&[flags, 0]);
@@ -413,7 +431,7 @@ pub(crate) struct Address {
     pub(crate) net: IpNet,
     /// Who set it (kernel 5.18), 0 if nobody said.
     pub(crate) protocol: u8,
-    /// Whether it can be used: not tentative, not a duplicate.
+    /// Whether the world may use it: of global scope, not tentative, not a duplicate.
     pub(crate) usable: bool,
 }
 
@@ -445,7 +463,7 @@ impl Address {
     }
 
     pub(crate) fn read(frame: &Frame<'_>) -> Option<Self> {
-        let &[family, length, flags, _, _, _, _, _, ref rest @ ..] = frame.body else { return None };
+        let &[family, length, flags, scope, _, _, _, _, ref rest @ ..] = frame.body else { return None };
         if !matches!(family, AF_INET | AF_INET6) {
             return None;
         }
@@ -463,7 +481,7 @@ impl Address {
             ifindex: u32_at(frame.body, 4)?,
             net: IpNet::new(local.or(peer)?, length).ok()?,
             protocol,
-            usable: flags & IFA_F_UNUSABLE == 0,
+            usable: scope == RT_SCOPE_UNIVERSE && flags & IFA_F_UNUSABLE == 0,
         })
     }
 }
@@ -479,6 +497,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFF_UP: u32 = 1;
+const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// A VLAN device's parent and tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -496,6 +515,7 @@ pub(crate) struct Device {
     pub(crate) mac: Option<Mac>,
     /// Administratively up.
     pub(crate) up: bool,
+    pub(crate) carrier: bool,
     pub(crate) alias: Option<String>,
     pub(crate) vlan: Option<Vlan>,
 }
@@ -545,11 +565,13 @@ impl Device {
         if *frame.body.first()? != AF_UNSPEC {
             return None;
         }
+        let flags = u32_at(frame.body, 8)?;
         let mut device = Self {
             name: String::new(),
             ifindex: u32_at(frame.body, 4)?,
             mac: None,
-            up: u32_at(frame.body, 8)? & IFF_UP != 0,
+            up: flags & IFF_UP != 0,
+            carrier: flags & IFF_LOWER_UP != 0,
             alias: None,
             vlan: None,
         };
