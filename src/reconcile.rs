@@ -340,6 +340,12 @@ impl Reconciler {
         &self.announced
     }
 
+    /// Every prefix the speaker was told.
+    pub fn told(&self) -> &BTreeSet<IpNet> {
+        static NOTHING: BTreeSet<IpNet> = BTreeSet::new();
+        self.last_told.as_ref().map_or(&NOTHING, |(told, _)| told)
+    }
+
     /// Objects that could not be made, with the reason.
     pub fn failed(&self) -> &BTreeMap<Key, String> {
         &self.failed

@@ -1,0 +1,338 @@
+//! The agent task: waits for anything to happen, lets the reconciler decide, does what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::rib::{Origination, RouteSet};
+use ipnet::IpNet;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::host_routes;
+use super::ovn::{Happened, Ovn};
+use super::speaker::Speaker;
+use crate::actuate::OpError;
+use crate::actuate::kernel::{Kernel, Marks, Scope as KernelScope};
+use crate::actuate::monitor::{Change, Monitor};
+use crate::config::Config;
+use crate::desired::wiring::{Key, Spec};
+use crate::diff::Op;
+use crate::reconcile::{Reconciler, Step};
+
+/// Something another task wants to know or have done, on the agent's own state.
+pub(super) type Query = Box<dyn FnOnce(&mut Agent) + Send>;
+
+/// Everything the agent owns.
+pub(super) struct Agent {
+    pub(super) config: Arc<Config>,
+    pub(super) started: Instant,
+    pub(super) config_read: Instant,
+    pub(super) reconciler: Reconciler,
+    pub(super) ovn: Option<Ovn>,
+    pub(super) host_routes: BTreeMap<IpNet, BTreeSet<String>>,
+    pub(super) speaker: Speaker,
+    kernel: Kernel,
+    monitor: Option<Monitor>,
+    queries: mpsc::Receiver<Query>,
+    origination: Arc<Origination>,
+    stopping: bool,
+}
+
+/// What woke the agent.
+enum Woken {
+    Asked(Query),
+    Ovn(Happened),
+    Kernel(std::io::Result<Change>),
+    Due,
+    Stop(&'static str),
+    Reload,
+    /// Nobody can ask any more: the API has ended.
+    Alone,
+}
+
+impl Agent {
+    pub(super) fn new(config: Config, speaker: Speaker, queries: mpsc::Receiver<Query>) -> anyhow::Result<Self> {
+        let marks = Marks { rule_priority: config.wiring.rule_priority, protocol: config.wiring.route_protocol };
+        let ovn = match &config.ovn {
+            Some(settings) => {
+                Some(Ovn::new(settings, config.options(), config.wiring.flow_cookie, super::speaker::seed())?)
+            }
+            None => None,
+        };
+        let now = Instant::now();
+        Ok(Self {
+            reconciler: Reconciler::new(ovn.is_some(), config.wiring.audit_interval),
+            config: Arc::new(config),
+            started: now,
+            config_read: now,
+            ovn,
+            host_routes: BTreeMap::new(),
+            speaker,
+            kernel: Kernel::new(marks),
+            monitor: None,
+            queries,
+            origination: Arc::default(),
+            stopping: false,
+        })
+    }
+
+    /// Runs until a signal ends it.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        self.monitor = self.open_monitor();
+        self.refresh_host_routes();
+        notify_ready();
+        while !self.stopping {
+            self.work().await;
+            let woken = self.wait(&mut signals).await;
+            self.handle(woken).await;
+        }
+        Ok(())
+    }
+
+    /// Does everything the reconciler wants done now.
+    async fn work(&mut self) {
+        while let Some(step) = self.reconciler.next(Instant::now()) {
+            match step {
+                Step::Compute => {
+                    let desired = self.ovn.as_mut().map(Ovn::compute).unwrap_or_default();
+                    self.reconciler.computed(Instant::now(), Arc::new(desired));
+                }
+                Step::Observe => {
+                    let found = self.observe().await;
+                    self.reconciler.observed(Instant::now(), found);
+                }
+                Step::Announce { prefixes, complete } => {
+                    let origination = &self.origination;
+                    let routes: RouteSet = prefixes.iter().map(|prefix| (*prefix, Arc::clone(origination))).collect();
+                    let _ = complete;
+                    self.speaker.set_routes(Arc::new(routes));
+                }
+                Step::Apply(ops) => {
+                    let failed = self.apply(&ops).await;
+                    self.reconciler.applied(Instant::now(), failed);
+                }
+            }
+        }
+    }
+
+    async fn observe(&mut self) -> Result<BTreeMap<Key, Spec>, String> {
+        let Some(ovn) = &mut self.ovn else { return Ok(BTreeMap::new()) };
+        let wanted = Arc::clone(self.reconciler.desired());
+        let mut found = self
+            .kernel
+            .observe(&ovn.kernel_scope(), &wanted.wiring.objects)
+            .map_err(|error| format!("kernel: {error}"))?;
+        let (flows, silent) = ovn.switches.observe().await;
+        found.extend(flows);
+        // A switch that does not answer goes on forwarding by the flows it has: what was known of them stands. If it is really
+        // gone its device is gone too, and that shows in the kernel.
+        let known = self
+            .reconciler
+            .actual()
+            .iter()
+            .filter(|(key, _)| matches!(key, Key::Flow { bridge, .. } if silent.contains_key(bridge)));
+        found.extend(known.map(|(key, spec)| (key.clone(), spec.clone())));
+        for (bridge, reason) in silent {
+            tracing::debug!(bridge, reason, "the switch does not answer");
+        }
+        Ok(found)
+    }
+
+    /// Applies the operations in order; kernel and bridges each get theirs in one go where they stand together.
+    async fn apply(&mut self, ops: &[Op]) -> BTreeMap<Key, String> {
+        let mut failed = BTreeMap::new();
+        let is_flow = |op: &Op| matches!(op.key(), Key::Flow { .. });
+        for run in ops.chunk_by(|a, b| is_flow(a) == is_flow(b)) {
+            let flows = run.first().is_some_and(is_flow);
+            let results: Vec<Result<(), OpError>> = match &mut self.ovn {
+                Some(ovn) if flows => ovn.switches.apply(run).await,
+                _ => self.kernel.apply(run),
+            };
+            for (op, result) in run.iter().zip(results) {
+                if let Err(error) = result {
+                    failed.insert(op.key().clone(), error.to_string());
+                }
+            }
+        }
+        failed
+    }
+
+    async fn wait(&mut self, signals: &mut Signals) -> Woken {
+        let deadline = self.reconciler.next_deadline();
+        let due = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ovn = async {
+            match &mut self.ovn {
+                Some(ovn) => ovn.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let kernel = async {
+            match &mut self.monitor {
+                Some(monitor) => monitor.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            woken = signals.next() => woken,
+            query = self.queries.recv() => query.map_or(Woken::Alone, Woken::Asked),
+            happened = ovn => Woken::Ovn(happened),
+            change = kernel => Woken::Kernel(change),
+            () = due => Woken::Due,
+        }
+    }
+
+    async fn handle(&mut self, woken: Woken) {
+        let now = Instant::now();
+        match woken {
+            Woken::Asked(query) => query(self),
+            Woken::Ovn(happened) => self.ovn_happened(now, happened),
+            Woken::Kernel(Ok(change)) => self.kernel_changed(now, change),
+            Woken::Kernel(Err(error)) => {
+                tracing::warn!(%error, "no notices from the kernel");
+                self.reconciler.world_changed(now);
+                // The next call tries again; not in a tight loop.
+                tokio::time::sleep(MONITOR_PAUSE).await;
+            }
+            Woken::Due => {}
+            Woken::Reload => {
+                let report = self.reload(false);
+                for problem in &report.problems {
+                    tracing::error!(problem, "the configuration was not reloaded; the old one stays in force");
+                }
+            }
+            Woken::Stop(why) => {
+                tracing::info!(why, "stopping; the wiring stays");
+                self.speaker.stop(self.reconciler.draining()).await;
+                self.stopping = true;
+            }
+            Woken::Alone => self.stopping = true,
+        }
+    }
+
+    fn ovn_happened(&mut self, now: Instant, happened: Happened) {
+        let Some(ovn) = &mut self.ovn else { return };
+        let changed = match happened {
+            Happened::Northbound(events) => ovn.northbound(events),
+            Happened::OpenVswitch => {
+                let changed = ovn.refresh_facts(&mut self.kernel);
+                self.rescope();
+                changed
+            }
+            Happened::Switch(event) => {
+                tracing::debug!(?event, "switch");
+                self.reconciler.world_changed(now);
+                false
+            }
+        };
+        if changed {
+            self.inputs_changed(now);
+        }
+    }
+
+    pub(super) fn inputs_changed(&mut self, now: Instant) {
+        if let Some(ovn) = &self.ovn {
+            self.reconciler.inputs_changed(now, ovn.usable());
+        }
+    }
+
+    fn kernel_changed(&mut self, now: Instant, change: Change) {
+        if (change.links || change.lost)
+            && let Some(ovn) = &mut self.ovn
+            && ovn.refresh_facts(&mut self.kernel)
+        {
+            self.inputs_changed(now);
+        }
+        if change.addresses || change.links || change.lost {
+            self.refresh_host_routes();
+        }
+        self.reconciler.world_changed(now);
+    }
+
+    /// What the monitor has to look at: the bridges' part of the kernel, and the interfaces whose addresses are announced.
+    fn monitor_scope(&self) -> KernelScope {
+        let mut scope = self.ovn.as_ref().map(Ovn::kernel_scope).unwrap_or_default();
+        scope.devices.extend(self.config.advertise.interfaces.iter().cloned());
+        scope
+    }
+
+    pub(super) fn rescope(&mut self) {
+        let scope = self.monitor_scope();
+        if let Some(monitor) = &mut self.monitor {
+            monitor.set_scope(scope);
+        }
+    }
+
+    fn open_monitor(&self) -> Option<Monitor> {
+        if self.ovn.is_none() && self.config.advertise.interfaces.is_empty() {
+            return None;
+        }
+        self.kernel
+            .monitor(self.monitor_scope())
+            .inspect_err(
+                |error| tracing::error!(%error, "cannot follow the kernel's changes; only audits will see them"),
+            )
+            .ok()
+    }
+
+    /// Collects the host's own prefixes anew.
+    pub(super) fn refresh_host_routes(&mut self) {
+        let advertise = &self.config.advertise;
+        let interfaces: BTreeSet<String> = advertise.interfaces.iter().cloned().collect();
+        let addresses = if interfaces.is_empty() {
+            BTreeMap::new()
+        } else {
+            match self.kernel.addresses(&interfaces) {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the addresses of [advertise] interfaces; what was announced stands");
+                    return;
+                }
+            }
+        };
+        self.host_routes = host_routes::collect(advertise, &addresses);
+        self.reconciler.set_host_routes(self.host_routes.keys().copied().collect());
+    }
+}
+
+/// After the kernel's notices have failed.
+const MONITOR_PAUSE: Duration = Duration::from_secs(1);
+
+/// The signals we act on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Woken {
+        tokio::select! {
+            _ = self.terminate.recv() => Woken::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Woken::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Woken::Reload,
+        }
+    }
+}
+
+/// Tells systemd, if it is there.
+fn notify_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}

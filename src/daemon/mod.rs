@@ -1,0 +1,71 @@
+//! The daemon: one task that owns the databases, the rules and the wiring; a speaker on a thread of its own; an API that asks.
+//!
+//! ```text
+//!   OVN NB ──┐                                   ┌──▶ kernel (netlink)
+//!   OVS DB ──┼─▶ agent task: view, facts, ───────┼──▶ bridges (OpenFlow)
+//!   netlink ─┘   reconciler                      └──▶ speaker thread (BGP) ──▶ leaves
+//!                     ▲
+//!                     └── queries (state, explain, reload, drain) ◀── API task
+//! ```
+
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+
+mod agent;
+mod host_routes;
+mod ovn;
+mod reload;
+mod source;
+mod speaker;
+
+use agent::Agent;
+use source::Daemon;
+
+/// How long requests under way may take once the daemon stops.
+const API_GRACE: Duration = Duration::from_millis(500);
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    // One worker for the API; the agent itself runs on this thread, so that neither waits for the other.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("api")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let (asked, queries) = mpsc::channel(64);
+    let speaker = speaker::start(&config)?;
+    let daemon = Daemon::new(asked, speaker.clone());
+    let server = crate::api::Server::bind(&config.api).await?;
+    let (stop, stopped) = watch::channel(false);
+    let api = tokio::spawn(server.run(Arc::new(daemon), stopped));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = process::id(),
+        asn = config.bgp.speaker.asn,
+        router_id = %config.bgp.speaker.router_id,
+        neighbors = config.bgp.neighbors.len(),
+        ovn = config.ovn.is_some(),
+        "started"
+    );
+    let outcome = Agent::new(config, speaker, queries)?.run().await;
+    // The socket's file goes with the server.
+    drop(stop);
+    if let Ok(Err(error)) = tokio::time::timeout(API_GRACE, api).await.unwrap_or(Ok(Ok(()))) {
+        tracing::warn!(%error, "the API ended with an error");
+    }
+    outcome
+}

@@ -1,0 +1,302 @@
+//! The OVN side of the agent: both databases, the view and the facts made of them, and the bridges' flows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use futures_util::FutureExt as _;
+use uuid::Uuid;
+
+use crate::actuate::kernel::{Kernel, Scope as KernelScope};
+use crate::actuate::ovs::{self, Ovs};
+use crate::actuate::rt_tables::RtTables;
+use crate::config;
+use crate::desired::{self, Options, Scope};
+use crate::host::Facts;
+use crate::host::facts::{self, Overrides, SYSTEM_ID_OVERRIDE};
+use crate::nb::{self, View, Warning};
+use crate::ovsdb::client::Client;
+use crate::ovsdb::conversation::{Changes, Config, Event, TableSpec};
+use crate::ovsdb::remote::Remote;
+use crate::ovsdb::tls::TlsFiles;
+
+/// The databases of a host with an `[ovn]` section, and what is made of them.
+pub(super) struct Ovn {
+    settings: config::Ovn,
+    pub(super) options: Options,
+    pub(super) facts: Facts,
+    pub(super) view: View,
+    pub(super) switches: Ovs,
+    pub(super) ovs: Link,
+    pub(super) nb: Option<Link>,
+    nb_remotes: Vec<Remote>,
+    scope: Scope,
+    rt_tables: RtTables,
+    tables: BTreeMap<String, u32>,
+    seed: u64,
+    warned: Vec<String>,
+}
+
+/// One followed database.
+pub(super) struct Link {
+    pub(super) client: Client,
+    /// It was complete once.
+    pub(super) seen: bool,
+    /// Why it is out of reach now.
+    pub(super) down: Option<String>,
+}
+
+impl Link {
+    fn new(config: Config, tls: Option<TlsFiles>) -> Self {
+        Self { client: Client::new(config, tls), seen: false, down: Some("not connected yet".to_owned()) }
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Synced { .. } => {
+                self.seen = true;
+                self.down = None;
+            }
+            Event::Down { reason } => self.down = Some(reason.clone()),
+            _ => {}
+        }
+    }
+
+    /// The next event, and those that are there already.
+    async fn next(&mut self) -> Vec<Event> {
+        let mut events = vec![self.client.next().await];
+        // One pass for everything that has arrived: a burst of transactions is computed once.
+        while events.len() < 1024 {
+            match self.client.next().now_or_never() {
+                Some(event) => events.push(event),
+                None => break,
+            }
+        }
+        for event in &events {
+            self.note(event);
+        }
+        events
+    }
+}
+
+/// What happened on the OVN side.
+pub(super) enum Happened {
+    Northbound(Vec<Event>),
+    OpenVswitch,
+    Switch(ovs::Event),
+}
+
+impl Ovn {
+    pub(super) fn new(settings: &config::Ovn, options: Options, cookie: u64, seed: u64) -> anyhow::Result<Self> {
+        let ovs = Remote::parse(&settings.ovs)?;
+        let rundir = match ovs.first() {
+            Some(Remote::Unix(path)) => path.parent().map(Path::to_path_buf),
+            _ => None,
+        };
+        let config = Config { seed, ..Config::new("Open_vSwitch", ovs, TableSpec::list(facts::COLUMNS)) };
+        let mut ovn = Self {
+            settings: settings.clone(),
+            options,
+            facts: Facts::default(),
+            view: View::default(),
+            switches: Ovs::new(rundir.unwrap_or_else(|| "/run/openvswitch".into()), cookie),
+            ovs: Link::new(config, None),
+            nb: None,
+            nb_remotes: Vec::new(),
+            scope: Scope::default(),
+            rt_tables: RtTables::default(),
+            tables: BTreeMap::new(),
+            seed,
+            warned: Vec::new(),
+        };
+        if !settings.nb.is_empty() {
+            ovn.follow(Remote::parse(&settings.nb.join(","))?);
+        }
+        Ok(ovn)
+    }
+
+    /// Follows the Northbound database at these remotes.
+    fn follow(&mut self, remotes: Vec<Remote>) {
+        let tls = self.settings.tls.as_ref().map(|tls| TlsFiles {
+            key: tls.key.clone(),
+            certificate: tls.certificate.clone(),
+            ca: tls.ca.clone(),
+        });
+        let tables = TableSpec::list(nb::COLUMNS);
+        self.nb_remotes.clone_from(&remotes);
+        let config = Config { shuffle: true, seed: self.seed, ..Config::new("OVN_Northbound", remotes, tables) };
+        // A new place is a new database: what the old one said stands until the new one has been read completely.
+        let seen = self.nb.as_ref().is_some_and(|nb| nb.seen);
+        self.nb = Some(Link { seen, ..Link::new(config, tls) });
+    }
+
+    /// Waits for something to happen in either database or on a bridge. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Happened {
+        let nb = async {
+            match &mut self.nb {
+                Some(link) => link.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.ovs.next() => Happened::OpenVswitch,
+            events = nb => Happened::Northbound(events),
+            event = self.switches.event() => Happened::Switch(event),
+        }
+    }
+
+    /// Both databases have been read completely at least once.
+    pub(super) fn usable(&self) -> bool {
+        self.ovs.seen && self.nb.as_ref().is_some_and(|nb| nb.seen) && !self.facts.chassis.system_id.is_empty()
+    }
+
+    /// Takes over what happened in the Northbound database; answers whether it concerns this host.
+    pub(super) fn northbound(&mut self, events: Vec<Event>) -> bool {
+        let Some(link) = &self.nb else { return false };
+        let mut concerns = false;
+        for event in events {
+            match event {
+                Event::Changed(changes) => {
+                    let applied = self.view.apply(link.client.database(), rows(&changes));
+                    applied.warnings.iter().for_each(warn);
+                    concerns |= applied.touched.iter().any(|touched| self.scope.concerns(&self.view, touched));
+                }
+                Event::Synced { .. } => concerns = true,
+                _ => {}
+            }
+        }
+        concerns
+    }
+
+    /// Takes over what happened in the local database, or a changed link; answers whether a fact has changed.
+    pub(super) fn refresh_facts(&mut self, kernel: &mut Kernel) -> bool {
+        let system_id_file = || {
+            let text = std::fs::read_to_string(SYSTEM_ID_OVERRIDE).ok()?;
+            text.lines().next().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned)
+        };
+        let overrides = Overrides {
+            hostname: self.settings.hostname.clone(),
+            system_id: self.settings.system_id.clone().or_else(system_id_file),
+        };
+        let (facts, mut warnings) = facts::from_database(self.ovs.client.database(), &overrides, &kernel_hostname());
+        let mut facts = match kernel.links() {
+            Ok(links) => facts.with_links(links.into_iter().map(|link| facts::Link {
+                name: link.name,
+                ifindex: link.ifindex,
+                mac: link.mac,
+                up: link.up,
+            })),
+            Err(error) => {
+                tracing::warn!(%error, "cannot list the kernel's devices; what was known of them stands");
+                return false;
+            }
+        };
+        if self.ovs.seen {
+            let missing = facts.bridges.iter().filter(|(_, bridge)| bridge.ifindex.is_none());
+            warnings.extend(missing.map(|(name, _)| {
+                format!("bridge {name} of ovn-bridge-mappings is not there; its networks wait for it")
+            }));
+            self.warn_anew(warnings);
+        }
+        facts.vlan_devices = vlan_support();
+        self.choose_tables(&mut facts, kernel);
+        self.switches.watch(&facts.bridges.iter().filter(|(_, b)| b.in_ovs).map(|(name, _)| name.clone()).collect());
+        if self.settings.nb.is_empty() {
+            self.follow_remote(&facts);
+        }
+        let changed = facts != self.facts;
+        self.facts = facts;
+        changed
+    }
+
+    /// Says what is wrong in the local database, and which mapped bridge is missing: once, until it changes.
+    fn warn_anew(&mut self, warnings: Vec<String>) {
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(*warning)) {
+            tracing::warn!("{warning}");
+        }
+        self.warned = warnings;
+    }
+
+    /// `ovn-nb-remote`, where the configuration does not name one.
+    fn follow_remote(&mut self, facts: &Facts) {
+        let Some(text) = &facts.nb_remote else {
+            if self.nb.is_none() && self.ovs.seen {
+                tracing::warn!(
+                    "no Northbound database: neither [ovn] nb nor external_ids:ovn-nb-remote says where it is"
+                );
+            }
+            return;
+        };
+        match Remote::parse(text) {
+            Ok(remotes) if remotes == self.nb_remotes => {}
+            Ok(remotes) => self.follow(remotes),
+            Err(error) => tracing::warn!(%error, "external_ids:ovn-nb-remote is unusable"),
+        }
+    }
+
+    /// Every mapped bridge has a routing table, chosen once and kept in rt_tables.
+    fn choose_tables(&mut self, facts: &mut Facts, kernel: &mut Kernel) {
+        for (name, bridge) in &mut facts.bridges {
+            if let Some(table) = self.tables.get(name) {
+                bridge.table = Some(*table);
+                continue;
+            }
+            // Not before the bridge is there: a typo in a mapping must not leave an entry behind.
+            if bridge.ifindex.is_none() {
+                continue;
+            }
+            let in_use = kernel.tables_in_use().unwrap_or_default();
+            match self.rt_tables.find_or_choose(name, &in_use) {
+                Ok(table) => {
+                    tracing::info!(bridge = name, table, "routing table");
+                    self.tables.insert(name.clone(), table);
+                    bridge.table = Some(table);
+                }
+                Err(error) => tracing::warn!(bridge = name, %error, "no routing table"),
+            }
+        }
+    }
+
+    /// Computes what this host should wire and announce.
+    pub(super) fn compute(&mut self) -> desired::Desired {
+        let desired = desired::compute(&self.view, &self.facts, &self.options);
+        self.scope = Scope::new(&self.view, &self.facts);
+        desired
+    }
+
+    /// The part of the kernel's state that concerns the wiring.
+    pub(super) fn kernel_scope(&self) -> KernelScope {
+        KernelScope {
+            tables: self.tables.values().copied().collect(),
+            devices: self.facts.bridges.keys().cloned().collect::<BTreeSet<_>>(),
+        }
+    }
+}
+
+fn rows(changes: &Changes) -> impl Iterator<Item = (&str, Uuid)> {
+    changes.iter().flat_map(|(table, rows)| rows.iter().map(move |uuid| (&**table, *uuid)))
+}
+
+fn warn(warning: &Warning) {
+    tracing::warn!("{warning}");
+}
+
+fn kernel_hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
+/// Whether VLAN devices can be made: 802.1Q is loaded, built in, or can be loaded.
+fn vlan_support() -> bool {
+    static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    let look = || {
+        let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+        let modules = Path::new("/lib/modules").join(release.unwrap_or_default());
+        let listed =
+            |file: &str| std::fs::read_to_string(modules.join(file)).is_ok_and(|text| text.contains("/8021q.ko"));
+        Path::new("/proc/net/vlan").exists()
+            || Path::new("/sys/module/8021q").exists()
+            || listed("modules.builtin")
+            || listed("modules.dep")
+    };
+    *ANSWER.get_or_init(look)
+}

@@ -1,0 +1,337 @@
+//! What the API asks: answered from the agent's and the speaker's own state.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bgp::speaker as bgp_speaker;
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
+
+use super::agent::{Agent, Query};
+use super::ovn::Link;
+use super::speaker::Speaker;
+use crate::api::model::{
+    Bfd, Chassis, Database, DrainReport, Explain, Exposure, ExposureCounts, Learned, Neighbor, NeighborCounts,
+    ObjectState, ReloadReport, Route, RouteCounts, RouteNeighbor, Step, Summary, Wiring,
+};
+use crate::api::{Source, Unavailable};
+use crate::desired;
+use crate::desired::wiring::Key;
+
+/// The way from the API to the agent and the speaker.
+pub(super) struct Daemon {
+    agent: mpsc::Sender<Query>,
+    speaker: Speaker,
+}
+
+impl Daemon {
+    pub(super) fn new(agent: mpsc::Sender<Query>, speaker: Speaker) -> Self {
+        Self { agent, speaker }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Agent) -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let query: Query = Box::new(move |agent| {
+            // Whoever asked may have gone away.
+            let _ = reply.send(question(agent));
+        });
+        let stopping = || Unavailable("the daemon is stopping".to_owned());
+        self.agent.send(query).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Routes with their reasons; without the per-neighbour details when only the agent's view is needed.
+    async fn routes_with_reasons(&self) -> Result<Vec<Route>, Unavailable> {
+        let routes = self.speaker.routes().await?;
+        self.ask(move |agent| routes.into_iter().map(|route| agent.route(route)).collect()).await
+    }
+}
+
+impl Source for Daemon {
+    async fn summary(&self) -> Result<Summary, Unavailable> {
+        let neighbors = self.speaker.neighbors().await?;
+        let learned = self.speaker.learned().await?;
+        let warnings = self.speaker.listen_failures().await;
+        self.ask(move |agent| agent.summary(&neighbors, learned.len(), warnings)).await
+    }
+
+    async fn neighbors(&self) -> Result<Vec<Neighbor>, Unavailable> {
+        let neighbors = self.speaker.neighbors().await?;
+        self.ask(move |agent| neighbors.into_iter().map(|n| agent.neighbor(n)).collect()).await
+    }
+
+    async fn routes(&self) -> Result<Vec<Route>, Unavailable> {
+        self.routes_with_reasons().await
+    }
+
+    async fn learned(&self) -> Result<Vec<Learned>, Unavailable> {
+        self.speaker.learned().await
+    }
+
+    async fn exposures(&self) -> Result<Vec<Exposure>, Unavailable> {
+        let routes = self.speaker.routes().await?;
+        self.ask(move |agent| agent.exposures(&routes)).await
+    }
+
+    async fn wiring(&self) -> Result<Wiring, Unavailable> {
+        self.ask(|agent| agent.wiring()).await
+    }
+
+    async fn bfd(&self) -> Result<Vec<Bfd>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn explain(&self, address: IpAddr) -> Result<Explain, Unavailable> {
+        let covers = move |prefix: &IpNet| prefix.contains(&address);
+        let routes: Vec<_> = self.speaker.routes().await?.into_iter().filter(|route| covers(&route.prefix)).collect();
+        let learned = self.speaker.learned().await?.into_iter().filter(|l| covers(&l.prefix)).collect();
+        self.ask(move |agent| agent.explain(address, routes, learned)).await
+    }
+
+    async fn reload(&self, dry_run: bool) -> Result<ReloadReport, Unavailable> {
+        self.ask(move |agent| agent.reload(dry_run)).await
+    }
+
+    async fn drain(&self, drain: bool) -> Result<DrainReport, Unavailable> {
+        self.ask(move |agent| {
+            let changed = agent.reconciler.draining() != drain;
+            agent.reconciler.drain(drain);
+            if changed {
+                tracing::info!(
+                    drain,
+                    "{}",
+                    if drain { "draining: everything is withdrawn" } else { "announcing again" }
+                );
+            }
+            DrainReport { draining: drain, changed }
+        })
+        .await
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn told(route: &bgp_speaker::Route) -> bool {
+    route.neighbors.iter().any(|neighbor| neighbor.advertised)
+}
+
+impl Agent {
+    fn summary(&self, neighbors: &[Neighbor], learned: usize, mut warnings: Vec<String>) -> Summary {
+        let established = neighbors.iter().filter(|n| n.state == "Established").count();
+        let failed = self.reconciler.failed();
+        warnings.extend(failed.iter().map(|(key, why)| format!("cannot make {key:?}: {why}")));
+        let mut not_ready = Vec::new();
+        if let Some(ovn) = &self.ovn {
+            if !self.reconciler.sighted() {
+                not_ready.push("the databases have not been read completely yet".to_owned());
+            }
+            for warning in ovn.view.bad() {
+                warnings.push(warning.to_string());
+            }
+        }
+        if established == 0 {
+            not_ready.push("no neighbour is established".to_owned());
+        }
+        let desired = self.reconciler.desired();
+        let wired = desired.exposures.iter().filter(|e| self.is_wired(e)).count();
+        let announced = desired.exposures.iter().filter(|e| self.is_announced(&e.address)).count();
+        Summary {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            router_id: self.config.bgp.speaker.router_id.to_string(),
+            asn: self.config.bgp.speaker.asn,
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            config_file: self.config.file.display().to_string(),
+            config_age_seconds: self.config_read.elapsed().as_secs_f64(),
+            draining: self.reconciler.draining(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            warnings,
+            neighbors: NeighborCounts { configured: count(neighbors.len()), established: count(established) },
+            routes: RouteCounts {
+                announced: count(self.reconciler.told().len()),
+                learned: count(learned),
+                installed: 0,
+            },
+            exposures: self.ovn.as_ref().map(|_| ExposureCounts {
+                total: count(desired.exposures.len()),
+                wired: count(wired),
+                announced: count(announced),
+                failed: count(failed.len()),
+            }),
+            northbound: self.ovn.as_ref().map(|ovn| ovn.nb.as_ref().map(database).unwrap_or_default()),
+            open_vswitch: self.ovn.as_ref().map(|ovn| database(&ovn.ovs)),
+            chassis: self.ovn.as_ref().map(|ovn| Chassis {
+                hostname: ovn.facts.chassis.hostname.clone(),
+                system_id: ovn.facts.chassis.system_id.clone(),
+            }),
+        }
+    }
+
+    fn neighbor(&self, mut neighbor: Neighbor) -> Neighbor {
+        let configured = self.config.bgp.neighbors.iter().find(|n| n.peer.address.to_string() == neighbor.neighbor);
+        neighbor.peer_group = configured.and_then(|n| n.peer_group.clone());
+        neighbor
+    }
+
+    fn is_announced(&self, prefix: &IpNet) -> bool {
+        self.reconciler.told().contains(prefix)
+    }
+
+    /// Whether every object an exposure needs is in place.
+    fn is_wired(&self, exposure: &desired::Exposure) -> bool {
+        let owner = exposure.owner();
+        let desired = self.reconciler.desired();
+        let there = |key: &Key| self.object_state(key) == ObjectState::Present;
+        exposure.waiting.is_none()
+            && match desired.routes.get(&exposure.address) {
+                Some(needs) => needs.iter().all(there),
+                None => desired
+                    .wiring
+                    .objects
+                    .iter()
+                    .filter(|(_, object)| object.owners.contains(&owner))
+                    .all(|(key, _)| there(key)),
+            }
+    }
+
+    fn object_state(&self, key: &Key) -> ObjectState {
+        if self.reconciler.failed().contains_key(key) {
+            return ObjectState::Failed;
+        }
+        let wanted = self.reconciler.desired().wiring.objects.get(key).map(|object| &object.spec);
+        if wanted.is_some() && self.reconciler.actual().get(key) == wanted {
+            ObjectState::Present
+        } else {
+            ObjectState::Missing
+        }
+    }
+
+    fn exposures(&self, routes: &[bgp_speaker::Route]) -> Vec<Exposure> {
+        let exposures = &self.reconciler.desired().exposures;
+        exposures
+            .iter()
+            .map(|exposure| {
+                let index = routes.binary_search_by_key(&exposure.address, |route| route.prefix).ok();
+                let announced = index.and_then(|index| routes.get(index)).is_some_and(told);
+                let mut shown = Exposure::new(exposure, self.is_wired(exposure), announced);
+                shown.reasons.extend(exposure.waiting.clone());
+                shown
+            })
+            .collect()
+    }
+
+    fn wiring(&self) -> Wiring {
+        Wiring::new(&self.reconciler.desired().wiring, |key| self.object_state(key))
+    }
+
+    /// Adds the reasons to what the speaker says of a route.
+    fn route(&self, route: bgp_speaker::Route) -> Route {
+        let mut reasons: Vec<String> = self.host_routes.get(&route.prefix).into_iter().flatten().cloned().collect();
+        let exposures = &self.reconciler.desired().exposures;
+        reasons
+            .extend(exposures.iter().filter(|e| e.announce && e.address == route.prefix).map(desired::Exposure::owner));
+        let neighbors = route.neighbors.into_iter().map(|n| RouteNeighbor {
+            neighbor: n.neighbor,
+            advertised: n.advertised,
+            acknowledged: n.acknowledged,
+            refused: n.refused,
+        });
+        Route { prefix: route.prefix, next_hop: route.next_hop, neighbors: neighbors.collect(), reasons }
+    }
+
+    fn explain(&self, address: IpAddr, routes: Vec<bgp_speaker::Route>, learned: Vec<Learned>) -> Explain {
+        let host = IpNet::from(address);
+        let announced = routes.iter().any(told);
+        let exposures: Vec<Exposure> =
+            self.exposures(&routes).into_iter().filter(|exposure| exposure.address.contains(&address)).collect();
+        let routes: Vec<Route> = routes.into_iter().map(|route| self.route(route)).collect();
+        let mut steps = self.conditions(host, &routes);
+        if let Some(route) = routes.iter().find(|route| route.prefix == host).or_else(|| routes.last()) {
+            steps.extend(route.neighbors.iter().map(told_step));
+        }
+        let verdict = match steps.iter().find(|step| !step.holds) {
+            _ if announced => format!("{address} is announced"),
+            Some(step) => format!("{address} is not announced: {}", step.condition),
+            None => format!("{address} is not announced: no neighbour is established"),
+        };
+        Explain { address: address.to_string(), announced, verdict, steps, exposures, routes, learned }
+    }
+
+    /// Why the address is, or is not, among what we want to announce.
+    fn conditions(&self, host: IpNet, routes: &[Route]) -> Vec<Step> {
+        let own = |prefix: &IpNet| prefix.contains(&host);
+        if let Some((prefix, why)) = self.host_routes.iter().find(|(prefix, _)| own(prefix)) {
+            let detail = why.iter().cloned().collect::<Vec<_>>().join(", ");
+            return vec![Step { condition: format!("{prefix} is a prefix of the host itself"), holds: true, detail }];
+        }
+        let Some(ovn) = &self.ovn else {
+            let condition = format!("{host} is a prefix of the host itself");
+            return vec![Step { condition, holds: false, detail: "[advertise] does not name it".to_owned() }];
+        };
+        let mut steps = Vec::new();
+        if !ovn.usable() {
+            let detail = ovn.nb.as_ref().and_then(|nb| nb.down.clone()).unwrap_or_default();
+            steps.push(Step { condition: "the databases have been read".to_owned(), holds: false, detail });
+            return steps;
+        }
+        let conditions = desired::explain(&ovn.view, &ovn.facts, &ovn.options, host);
+        steps.extend(conditions.into_iter().map(|c| Step { condition: c.what, holds: c.holds, detail: String::new() }));
+        if let Some(missing) = self.reconciler.held_back().get(&host) {
+            let detail = missing.iter().filter_map(|key| self.reconciler.failed().get(key)).cloned();
+            let detail = detail.collect::<Vec<_>>().join("; ");
+            steps.push(Step { condition: "everything it needs could be made".to_owned(), holds: false, detail });
+        }
+        if self.reconciler.draining() {
+            let condition = "the host is not being drained".to_owned();
+            steps.push(Step { condition, holds: false, detail: String::new() });
+        }
+        if steps.iter().all(|step| step.holds) && routes.is_empty() {
+            let condition = "it is wired".to_owned();
+            steps.push(Step { condition, holds: false, detail: "the wiring is under way".to_owned() });
+        }
+        steps
+    }
+
+    /// Reads the configuration again; what differs is applied, or with `dry_run` only reported.
+    pub(super) fn reload(&mut self, dry_run: bool) -> ReloadReport {
+        super::reload::reload(self, dry_run)
+    }
+
+    /// Puts a new configuration in force.
+    pub(super) fn adopt(&mut self, config: crate::config::Config) {
+        self.config = Arc::new(config);
+        self.config_read = Instant::now();
+        self.speaker.reconfigure(&self.config);
+        if let (Some(ovn), true) = (&mut self.ovn, self.config.ovn.is_some()) {
+            ovn.options = self.config.options();
+        }
+        self.refresh_host_routes();
+        self.inputs_changed(Instant::now());
+        self.rescope();
+    }
+}
+
+fn told_step(neighbor: &RouteNeighbor) -> Step {
+    let detail = match (neighbor.advertised, neighbor.acknowledged) {
+        (true, true) => "sent and acknowledged".to_owned(),
+        (true, false) => "sent".to_owned(),
+        (false, _) => neighbor.refused.clone().unwrap_or_else(|| "not yet sent".to_owned()),
+    };
+    Step { condition: format!("neighbour {} was told", neighbor.neighbor), holds: neighbor.advertised, detail }
+}
+
+fn database(link: &Link) -> Database {
+    Database {
+        remote: link.client.remote().map(ToString::to_string).unwrap_or_default(),
+        connected: link.client.is_synced(),
+        synced: link.seen,
+        rows: count(link.client.database().values().map(std::collections::HashMap::len).sum()),
+        last_error: link.down.clone(),
+    }
+}
