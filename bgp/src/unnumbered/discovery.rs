@@ -143,14 +143,14 @@ impl Discovery {
 
     /// The first neighbour stays: two routers on one link must not make us change back and forth. It loses its place only when
     /// it says goodbye or falls silent for its lifetime, *and* somebody else is there; silence alone is for the session's own
-    /// timers to judge.
+    /// timers to judge. A lifetime of zero is how a fabric says "I am a BGP peer but not your default router" and takes a free
+    /// place too; nobody is replaced by it.
     fn heard(&mut self, now: Instant, source: Ipv6Addr, lifetime: Duration) {
         self.solicit_at = None;
         let holds_until = now + lifetime;
         match &mut self.neighbour {
             Some(neighbour) if neighbour.address == source => neighbour.holds_until = holds_until,
-            Some(neighbour) if now < neighbour.holds_until => {}
-            _ if lifetime.is_zero() => {}
+            Some(neighbour) if now < neighbour.holds_until || lifetime.is_zero() => {}
             _ => {
                 self.lose_neighbour();
                 self.neighbour = Some(Neighbour { address: source, holds_until });
@@ -337,6 +337,15 @@ mod tests {
         let expected =
             [format!("gone {LEAF}"), format!("appeared {OTHER}"), format!("gone {OTHER}"), format!("appeared {LEAF}")];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_leaf_that_is_no_default_router_is_a_neighbour_all_the_same() {
+        let mut story = Story::up();
+        story.hears(LEAF, 0);
+        assert_eq!(story.machine.neighbour(), Some(LEAF));
+        story.hears(OTHER, 0);
+        assert_eq!(story.machine.neighbour(), Some(LEAF), "the first stays");
     }
 
     #[test]
