@@ -204,14 +204,20 @@ impl AdjIn {
     }
 
     /// The session is gone but the peer still forwards: "MUST retain the routes received from the Restarting Speaker … and MUST mark
-    /// these routes as stale" (RFC 4724 §4.2). Also how BoRR begins (RFC 7313 §4). Routes that were stale already go: "to deal with
-    /// possible consecutive restarts, a route (from the peer) previously marked as stale MUST be deleted".
+    /// these routes as stale" (RFC 4724 §4.2). Routes that were stale already go: "to deal with possible consecutive restarts, a
+    /// route (from the peer) previously marked as stale MUST be deleted".
     pub fn mark_stale(&mut self, family: Family) -> Changes {
         let changes = self.flush_stale(family);
+        self.begin_refresh(family);
+        changes
+    }
+
+    /// The peer begins to send everything once more (BoRR, RFC 7313 §4): what it does not repeat until EoRR, that is until
+    /// [`AdjIn::flush_stale`], is gone. If it begins anew before it is done, nothing is lost.
+    pub fn begin_refresh(&mut self, family: Family) {
         for (_, entry) in self.paths.iter_mut().filter(|(nlri, _)| Family::of(&nlri.prefix) == family) {
             entry.stale = true;
         }
-        changes
     }
 
     /// What is still stale is gone: at End-of-RIB, EoRR, or when the time is up.
@@ -450,6 +456,20 @@ mod tests {
         assert_eq!(adj_in.count(Family::Ipv4), 1);
         let other_family = Update { mp_unreach: Some((Family::Ipv6, vec![])), ..Update::default() };
         assert_eq!(adj_in.update(&other_family).end_of_rib, Some(Family::Ipv6));
+    }
+
+    #[test]
+    fn a_refresh_drops_what_is_not_repeated() {
+        let mut adj_in = AdjIn::new(context());
+        let _ = adj_in.update(&announce(&["10.1.0.0/16", "10.2.0.0/16"]));
+        adj_in.begin_refresh(Family::Ipv4);
+        let _ = adj_in.update(&announce(&["10.1.0.0/16"]));
+        // It begins anew before it is done.
+        adj_in.begin_refresh(Family::Ipv4);
+        assert_eq!(in_use(&adj_in), ["10.1.0.0/16 stale", "10.2.0.0/16 stale"]);
+        let _ = adj_in.update(&announce(&["10.2.0.0/16"]));
+        assert_eq!(adj_in.flush_stale(Family::Ipv4), changed(&["10.1.0.0/16"]));
+        assert_eq!(in_use(&adj_in), ["10.2.0.0/16"]);
     }
 
     #[test]

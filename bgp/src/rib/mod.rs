@@ -3,6 +3,20 @@
 //! The boundary with [`crate::session`] and [`crate::speaker`]: an established peer has one [`AdjOut`] and one [`AdjIn`].
 //! The speaker hands every peer the same [`RouteSet`] by `Arc`; the peer's `AdjOut` keeps what it has already sent and produces
 //! the UPDATEs for the difference on demand, message by message, when its socket can take them. Nothing queues.
+//!
+//! ```text
+//!  peer ─▶ UPDATE ─▶ import ─▶ AdjIn ─▶ decide ─▶ LocRib ─▶ next hops, for whoever installs them
+//!  ours ─▶ RouteSet ─▶ export ─▶ AdjOut ─▶ UPDATEs ─▶ peer
+//! ```
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `export.rs` | what a peer may be told of our routes, in which words, or why not |
+//! | `out/` | Adj-RIB-Out: the difference between told and wanted, and the messages that close it |
+//! | `import.rs` | whether a route a peer announced may be used, or why not |
+//! | `adj_in.rs` | Adj-RIB-In: what a peer has told us, stale marks, limits |
+//! | `decide.rs` | which path is best: the steps of RFC 4271 §9.1.2.2, in their order |
+//! | `loc.rs` | Loc-RIB: the decision over all peers |
 
 mod adj_in;
 mod decide;

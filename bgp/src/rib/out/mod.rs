@@ -153,6 +153,12 @@ impl AdjOut {
 
     /// Replaces what is to be announced. May be called while the last difference is still being sent.
     pub fn set(&mut self, routes: Arc<RouteSet>) {
+        if !self.routes.as_ref().is_some_and(|known| Arc::ptr_eq(known, &routes)) {
+            self.compare(routes);
+        }
+    }
+
+    fn compare(&mut self, routes: Arc<RouteSet>) {
         let mut groups = Groups::new(&self.context, &self.groups);
         let mut states = Vec::with_capacity(routes.routes().len());
         let mut families =
@@ -200,7 +206,7 @@ impl AdjOut {
     pub fn reconfigure(&mut self, context: ExportContext) {
         self.context = context;
         if let Some(routes) = self.routes.clone() {
-            self.set(routes);
+            self.compare(routes);
         }
     }
 

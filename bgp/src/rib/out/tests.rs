@@ -339,7 +339,9 @@ fn routes(of: &BTreeMap<u8, u8>) -> Arc<RouteSet> {
         if n % 4 < 2 { host } else { Prefix::new(host.addr(), host.max_prefix_len() - 2).unwrap() }
     };
     let route = |kind: u8| Origination { med: (kind > 0).then_some(u32::from(kind)), ..Origination::default() };
-    Arc::new(of.iter().map(|(n, kind)| (prefix(*n), Arc::new(route(*kind)))).collect())
+    // Equal originations share one `Arc`, as they do in earnest.
+    let shared: Vec<_> = (0..4).map(|kind| Arc::new(route(kind))).collect();
+    Arc::new(of.iter().map(|(n, kind)| (prefix(*n), Arc::clone(&shared[usize::from(*kind)]))).collect())
 }
 
 fn policy(base: &ExportContext, list: bool, graceful_shutdown: bool) -> ExportContext {
