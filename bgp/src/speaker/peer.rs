@@ -355,7 +355,7 @@ impl Peer {
                 self.announce_routes(out);
             }
             // RFC 7313 §4: what is not sent again between BoRR and EoRR is gone.
-            (1, Some(_), Some(adj_in)) => effects.learned.extend(adj_in.mark_stale(family).prefixes),
+            (1, Some(_), Some(adj_in)) => adj_in.begin_refresh(family),
             (2, Some(_), Some(adj_in)) => effects.learned.extend(adj_in.flush_stale(family).prefixes),
             _ => {}
         }
