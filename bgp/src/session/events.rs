@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::negotiate::{negotiate, our_open};
 use super::state::{Challenger, Connection, Dial, Established, OPEN_WAIT, Opening, SEND_HOLD, Stage, State};
 use super::{Action, Cease, ConnId, Ends, Event, LastError, Negotiated, Reason, Session};
@@ -238,7 +240,9 @@ impl Session {
             Message::RouteRefresh(_) => "ROUTE-REFRESH",
         };
         let why = format!("{what} when none was expected");
-        self.reject(now, conn, Notification::new(code::FSM, subcode), why);
+        // RFC 6608 §3: "the Data field is […] the one-octet Message Type".
+        let data = Bytes::copy_from_slice(&[message.code()]);
+        self.reject(now, conn, Notification { code: code::FSM, subcode, data }, why);
     }
 
     /// Events 21, 22, 28: the message could not be read.
