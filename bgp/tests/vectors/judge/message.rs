@@ -10,8 +10,8 @@ use bgp::wire::{
 use bytes::BytesMut;
 use serde_json::Value;
 
-use super::compare;
 use super::{Verdict, hex, octets};
+use super::{compare, machine};
 
 /// What we would do.
 enum Outcome {
@@ -44,7 +44,16 @@ pub(super) fn judge(record: &Value) -> Verdict {
         return Verdict::Fail("no octets in the record".into());
     };
     let ctx = context(session);
-    let outcome = outcome(&message, session, &ctx);
+    let outcome = match session.get("state").and_then(Value::as_str) {
+        None => outcome(&message, session, &ctx),
+        Some(state) => match machine::answer(&message, state) {
+            Ok(Some(notification)) => {
+                Outcome::Reset(Error { offset: 0, reason: format!("in state {state}"), notification })
+            }
+            Ok(None) => return Verdict::Fail(format!("nothing said in state {state}")),
+            Err(why) => return Verdict::Fail(why),
+        },
+    };
     match compare_outcome(&outcome, record.get("expect").unwrap_or(&Value::Null), &ctx) {
         Ok(()) => again(&outcome, &ctx).map_or_else(Verdict::Fail, |()| Verdict::Pass),
         Err(why) => Verdict::Fail(why),
@@ -60,10 +69,7 @@ fn not_for_us(session: &Value) -> Option<String> {
     if let Some(rfc) = list("needs").find(|rfc| rfc.as_str() != Some("RFC 9234")) {
         return Some(format!("needs {rfc}"));
     }
-    match session.get("state").and_then(Value::as_str) {
-        None | Some("Established") if session.get("state").is_none() => None,
-        state => Some(format!("needs the state machine in state {}", state.unwrap_or("?"))),
-    }
+    None
 }
 
 fn flag(session: &Value, key: &str) -> bool {

@@ -3,6 +3,7 @@
 //! Shared by `examples/vectors.rs` and `tests/vectors.rs`.
 
 mod compare;
+mod machine;
 mod message;
 
 use serde_json::Value;
