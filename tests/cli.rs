@@ -139,6 +139,72 @@ fn a_reader_that_goes_away_is_no_error() {
     assert!(output.status.success());
 }
 
+#[test]
+fn migrate_prints_a_configuration_and_remarks_on_the_rest() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/migrate");
+    let (agent, frr) = (root.join("bgp-agent.conf"), root.join("frr.conf"));
+    let output = ovn_bgpd(&["migrate", "--agent", agent.to_str().unwrap(), "--frr", frr.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("frr.conf:12: 'bgp graceful-shutdown': would announce"), "{stderr}");
+    assert!(!stderr.contains("foobar"), "{stderr}");
+    let (code, stdout, stderr) = check(&text(&output.stdout));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("fine: AS 64999, router ID 172.30.1.1, 2 neighbours"), "{stdout}");
+    assert_eq!(ovn_bgpd(&["migrate", "--frr", "/nonexistent"]).status.code(), Some(1));
+    assert_eq!(ovn_bgpd(&["migrate"]).status.code(), Some(2));
+}
+
+#[test]
+fn decode_says_what_a_message_means_or_what_is_wrong_with_it() {
+    let keepalive = "ffffffffffffffffffffffffffffffff001304";
+    let marker_broken = "00ffffffffffffffffffffffffffffff001304";
+    let output = ovn_bgpd(&["decode", keepalive, marker_broken, "nonsense"]);
+    assert_eq!(output.status.code(), Some(1), "one was not hexadecimal");
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!((&lines[0]["type"], &lines[0]["outcome"]), (&"KEEPALIVE".into(), &"accept".into()));
+    assert_eq!(lines[1]["outcome"], "session_reset");
+    assert_eq!((&lines[1]["notification"]["code"], &lines[1]["notification"]["subcode"]), (&1.into(), &1.into()));
+    assert_eq!(lines[1]["offset"], 0);
+    assert_eq!(lines[2]["error"], "character 1, 'n', is not hexadecimal");
+}
+
+#[test]
+fn decode_reads_bfd_packets_and_lines_of_stdin() {
+    use std::io::Write;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ovn-bgpd"))
+        .args(["decode", "--bfd"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let good = "20c003180000000100000002000493e0000493e000000000";
+    let truncated = "20c00318";
+    writeln!(child.stdin.take().unwrap(), "{good}\n\n{truncated}").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["packet"]["state"], "Up");
+    assert_eq!(lines[0]["packet"]["desired_min_tx_us"], 300_000);
+    assert_eq!(lines[1]["outcome"], "discard");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_manual_page_has_what_a_manual_page_has() {
+    let output = ovn_bgpd(&["man"]);
+    let page = text(&output.stdout);
+    for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SUBCOMMANDS", "EXIT STATUS", "FILES", "EXAMPLES"] {
+        let quoted = format!(".SH \"{section}\"");
+        assert!(page.lines().any(|l| l == format!(".SH {section}") || l == quoted), "{section} is not in\n{page}");
+    }
+    for command in ["check", "plan", "show", "explain", "reload", "drain", "undrain", "migrate", "decode"] {
+        assert!(page.contains(&format!("ovn\\-bgpd\\-{command}(1)")) || page.contains(command), "{command}");
+    }
+}
+
 /// Every file of configs/, sorted.
 fn configs() -> Vec<PathBuf> {
     fn walk(directory: &Path, found: &mut Vec<PathBuf>) {

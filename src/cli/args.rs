@@ -91,6 +91,18 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what ovn-bgp-agent and FRR were told as a configuration, with warnings about what could not be carried over.
+    #[command(arg_required_else_help = true)]
+    Migrate {
+        /// Configuration of ovn-bgp-agent.
+        #[arg(long, value_name = "FILE")]
+        agent: Option<PathBuf>,
+        /// Configuration of FRR.
+        #[arg(long, value_name = "FILE")]
+        frr: Option<PathBuf>,
+    },
+    /// Say what BGP messages (or BFD packets) mean, or what is wrong with them: one JSON line each.
+    Decode(DecodeArgs),
     /// Print a completion script.
     Completions {
         /// Shell to print it for.
@@ -149,4 +161,36 @@ pub(super) struct PlanArgs {
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Arguments of `decode`.
+#[derive(Debug, Args)]
+pub(super) struct DecodeArgs {
+    /// AS numbers have two octets: capability 65 was not agreed on.
+    #[arg(long)]
+    pub(super) as2: bool,
+    /// Prefixes of these families carry path identifiers (RFC 7911).
+    #[arg(long, value_delimiter = ',', value_name = "FAMILIES")]
+    pub(super) add_path: Vec<FamilyArg>,
+    /// Messages up to 65535 octets (RFC 8654).
+    #[arg(long)]
+    pub(super) extended: bool,
+    /// From an internal neighbour.
+    #[arg(long)]
+    pub(super) ibgp: bool,
+    /// BFD control packets instead of BGP messages.
+    #[arg(long)]
+    pub(super) bfd: bool,
+    /// One message each, in hexadecimal from the Marker on; without any, one a line from stdin.
+    #[arg(value_name = "HEX")]
+    pub(super) hex: Vec<String>,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FamilyArg {
+    /// IPv4 unicast.
+    Ipv4,
+    /// IPv6 unicast.
+    Ipv6,
 }

@@ -15,7 +15,10 @@ use clap::{CommandFactory, Parser};
 mod args;
 mod check;
 mod client;
+mod decode;
 mod log;
+mod man;
+mod migrate;
 mod output;
 mod plan;
 mod show;
@@ -51,15 +54,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Reload { dry_run, json } => show::reload(&cli.global.socket, dry_run, json),
         Command::Drain { json } => show::drain(&cli.global.socket, true, json),
         Command::Undrain { json } => show::drain(&cli.global.socket, false, json),
+        Command::Migrate { agent, frr } => migrate::run(agent.as_deref(), frr.as_deref()),
+        Command::Decode(arguments) => decode::run(&arguments),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ovn-bgpd", &mut text);
             output::print_bytes(&text)
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(Failure::from)?;
-            output::print_bytes(&text)
-        }
+        Command::Man => man::run(),
     }
 }

@@ -1,0 +1,152 @@
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::config::Config;
+
+const FRR: &str = include_str!("../../../tests/migrate/frr.conf");
+const AGENT: &str = include_str!("../../../tests/migrate/bgp-agent.conf");
+
+fn frr(text: &str) -> (String, Vec<String>) {
+    migrate(&None, &Some((PathBuf::from("frr.conf"), text.to_owned())))
+}
+
+/// The configuration a text means, as if it stood in `file`.
+fn understood(text: &str, file: &Path) -> Config {
+    config::parse(text, file).into_result().unwrap_or_else(|problems| panic!("{problems}\n{text}")).0
+}
+
+#[test]
+fn the_sample_of_the_design_document_becomes_the_example() {
+    let (text, notes) = frr(FRR);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/openstack-ibgp.toml");
+    let expected = understood(&std::fs::read_to_string(&example).unwrap(), &example);
+    assert_eq!(understood(&text, &example), expected, "\n{text}");
+    assert_eq!(notes.len(), 1, "{notes:#?}");
+    assert!(notes[0].starts_with("frr.conf:12: 'bgp graceful-shutdown': would announce every route"), "{notes:#?}");
+}
+
+#[test]
+fn the_agents_options_are_added() {
+    let agent = Some((PathBuf::from("bgp-agent.conf"), AGENT.to_owned()));
+    let (text, notes) = migrate(&agent, &Some((PathBuf::from("frr.conf"), FRR.to_owned())));
+    let config = understood(&text, Path::new("/etc/x.toml"));
+    let ovn = config.ovn.unwrap();
+    assert_eq!(ovn.nb, ["tcp:172.17.0.30:6641"]);
+    assert_eq!(ovn.ovs, "tcp:127.0.0.1:6640");
+    assert!(ovn.expose_tenant_networks);
+    assert_eq!(ovn.address_scopes, ["2237917c7b12489a84de4ef384a2bcae"]);
+    assert_eq!(config.wiring.audit_interval.as_secs(), 120);
+    let lines: Vec<&str> = notes.iter().map(|n| n.split(": ").take(2).last().unwrap()).collect();
+    let expected = [
+        "'bgp graceful-shutdown'",
+        "debug",
+        "bgp_nic",
+        "bgp_vrf",
+        "bgp_vrf_table_id",
+        "ovn_sb_connection",
+        "root_helper",
+        "root_helper_daemon",
+    ];
+    assert_eq!(lines, expected);
+    assert!(text.contains("#   bgp-agent.conf:2: debug: use -v on the command line\n"), "{text}");
+}
+
+#[test]
+fn upstreams_tls_defaults_are_filled_in() {
+    let agent = "[ovn]\novn_nb_connection = ssl:10.0.0.1:6641\novn_nb_ca_cert = /ca.pem\n[DEFAULT]\nbgp_AS = 65000\nbgp_router_id = 10.0.0.9\n";
+    let (text, notes) = migrate(&Some((PathBuf::from("a"), agent.to_owned())), &None);
+    assert_eq!(notes, [] as [&str; 0]);
+    let tls = understood(&text, Path::new("/etc/x.toml")).ovn.unwrap().tls.unwrap();
+    assert_eq!(tls.ca, Path::new("/ca.pem"));
+    assert_eq!(tls.key, Path::new("/etc/pki/tls/private/ovn_bgp_agent.key"));
+}
+
+#[test]
+fn a_numbered_leaf_with_everything() {
+    let (text, notes) = frr("\
+router bgp 65000
+ bgp router-id 192.0.2.1
+ timers bgp 3 9
+ neighbor LEAF peer-group
+ neighbor LEAF remote-as external
+ neighbor LEAF bfd profile fast
+ neighbor LEAF ttl-security hops 1
+ neighbor 10.0.0.1 peer-group LEAF
+ neighbor 10.0.0.1 description the left one
+ neighbor 10.0.0.1 update-source 10.0.0.2
+ neighbor 10.0.0.1 shutdown message being replaced
+ neighbor 2001:db8::1 remote-as 65001
+ neighbor 2001:db8::1 local-role customer
+ neighbor 2001:db8::1 ebgp-multihop 3
+ neighbor 2001:db8::1 bfd
+ !
+ address-family ipv4 unicast
+  network 192.0.2.1/32
+  neighbor LEAF maximum-prefix 100
+  neighbor LEAF route-map IN in
+  maximum-paths 4
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor 2001:db8::1 activate
+  no neighbor 10.0.0.1 activate
+ exit-address-family
+ address-family l2vpn evpn
+  advertise-all-vni
+ exit-address-family
+exit
+!
+route-map IN permit 10
+ match ip address prefix-list DEFAULT
+exit
+ip prefix-list DEFAULT seq 5 permit 0.0.0.0/0
+bfd
+ profile fast
+  transmit-interval 100
+  receive-interval 100
+ exit
+exit
+interface eth0
+ ip address 10.0.0.2/30
+exit
+router ospf
+ network 10.0.0.0/8 area 0
+");
+    let config = understood(&text, Path::new("/etc/x.toml"));
+    let [left, right] = config.bgp.neighbors.as_slice() else { panic!("{text}") };
+    assert_eq!(left.peer.hold_time.as_secs(), 9);
+    assert_eq!(left.peer.ttl_security, Some(1));
+    assert_eq!(left.peer.shutdown.as_deref(), Some("being replaced"));
+    assert_eq!(left.peer.local_address, Some("10.0.0.2".parse().unwrap()));
+    assert_eq!(left.peer.max_prefixes, Some(100));
+    assert_eq!(left.peer.prefix_list_in.as_ref().unwrap().name(), "DEFAULT", "by way of the route-map");
+    assert_eq!(left.bfd.as_ref().unwrap().profile, "fast");
+    assert_eq!(config.bfd_profiles["fast"].transmit_interval.as_millis(), 100);
+    assert_eq!(right.peer.multihop, Some(3));
+    assert_eq!(right.peer.role, Some(bgp::policy::Role::Customer));
+    assert!(right.peer.families.contains(bgp::types::Family::Ipv6));
+    assert!(config.bgp.speaker.ebgp_requires_policy, "FRR's default");
+    assert_eq!(config.fib.max_paths, 4);
+    assert_eq!(config.fib.install.unwrap().name(), "everything", "FRR installs all it learns");
+    let places: Vec<&str> = notes.iter().map(|n| n.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["frr.conf:27", "frr.conf:43", "frr.conf:45"], "{notes:#?}");
+}
+
+#[test]
+fn a_password_is_not_in_the_remarks() {
+    let (_, notes) = frr("router bgp 1\n neighbor nobody password secret\n");
+    assert_eq!(notes, ["frr.conf:2: 'neighbor nobody password …': there is no such neighbour yet"]);
+}
+
+#[test]
+fn nonsense_is_remarked_on_line_by_line() {
+    let (text, notes) = frr("foo bar\nrouter bgp x\n neighbor\nip prefix-list\nroute-map\n");
+    assert_eq!(notes.len(), 4, "{notes:#?}");
+    assert!(!faults(&text).is_empty());
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "((router bgp|neighbor|ip prefix-list|route-map|bfd|profile|exit|\\[ovn\\]|[a-z0-9.:/ =]{0,9})[ \\n])*") {
+        migrate(&Some((PathBuf::from("a"), text.clone())), &Some((PathBuf::from("f"), text)));
+    }
+}
