@@ -35,6 +35,8 @@ mod events;
 mod negotiate;
 mod restart;
 mod state;
+#[cfg(test)]
+mod tests;
 mod timing;
 
 use std::collections::VecDeque;

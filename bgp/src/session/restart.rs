@@ -81,3 +81,91 @@ impl Helper {
         self.0.as_ref().map(|s| s.until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::session::PeerRestart;
+    use crate::types::PeerKind;
+    use crate::wire::Context;
+
+    fn negotiated(families: Families, forwarding: Option<Families>) -> Negotiated {
+        Negotiated {
+            kind: PeerKind::Ebgp,
+            asn: 65002,
+            router_id: Ipv4Addr::new(10, 0, 0, 2),
+            hold_time: Duration::from_secs(90),
+            keepalive: Duration::from_secs(30),
+            families: Families::ALL,
+            receive: Context::default(),
+            send: Context::default(),
+            route_refresh: true,
+            link_local_next_hop: false,
+            restart: forwarding.map(|forwarding| PeerRestart {
+                restart_time: Duration::from_mins(2),
+                restarted: true,
+                notification: false,
+                families,
+                forwarding,
+            }),
+            offered: vec![],
+            received: vec![],
+        }
+    }
+
+    const IPV4: Families = Families::NONE.with(Family::Ipv4);
+    const IPV6: Families = Families::NONE.with(Family::Ipv6);
+
+    #[test]
+    fn stale_routes_go_with_the_end_of_rib_of_their_family() {
+        let now = Instant::now();
+        let mut helper = Helper::default();
+        assert_eq!(helper.down(now, &negotiated(Families::ALL, Some(Families::ALL))), Families::ALL);
+        assert_eq!(helper.up(now, &negotiated(Families::ALL, Some(Families::ALL))), Families::NONE);
+        assert!(helper.end_of_rib(Family::Ipv4));
+        assert!(!helper.end_of_rib(Family::Ipv4));
+        assert!(helper.deadline().is_some());
+        assert!(helper.end_of_rib(Family::Ipv6));
+        assert_eq!(helper, Helper::default());
+    }
+
+    #[test]
+    fn a_peer_that_did_not_keep_forwarding_loses_its_routes_when_it_is_back() {
+        let now = Instant::now();
+        for (back, gone) in [(Some(IPV4), IPV6), (Some(Families::NONE), Families::ALL), (None, Families::ALL)] {
+            let mut helper = Helper::default();
+            helper.down(now, &negotiated(Families::ALL, Some(Families::ALL)));
+            assert_eq!(helper.up(now, &negotiated(Families::ALL, back)), gone, "{back:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_not_come_back_in_time_loses_its_routes() {
+        let now = Instant::now();
+        let mut helper = Helper::default();
+        helper.down(now, &negotiated(Families::ALL, Some(Families::ALL)));
+        assert_eq!(helper.deadline(), Some(now + Duration::from_mins(2)));
+        assert_eq!(helper.expire(now + Duration::from_secs(119)), Families::NONE);
+        assert_eq!(helper.expire(now + Duration::from_mins(2)), Families::ALL);
+        assert_eq!(helper.deadline(), None);
+    }
+
+    #[test]
+    fn a_peer_that_is_back_and_never_ends_loses_what_it_did_not_repeat() {
+        let now = Instant::now();
+        let mut helper = Helper::default();
+        helper.down(now, &negotiated(Families::ALL, Some(Families::ALL)));
+        helper.up(now, &negotiated(Families::ALL, Some(Families::ALL)));
+        helper.end_of_rib(Family::Ipv4);
+        assert_eq!(helper.expire(now + STALE_PATH), IPV6);
+    }
+
+    #[test]
+    fn without_the_capability_nothing_is_kept() {
+        let mut helper = Helper::default();
+        assert_eq!(helper.down(Instant::now(), &negotiated(Families::ALL, None)), Families::NONE);
+        assert_eq!(helper.deadline(), None);
+    }
+}
