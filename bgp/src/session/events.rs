@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::negotiate::{negotiate, our_open};
-use super::state::{Challenger, Connection, Dial, Established, OPEN_WAIT, Opening, SEND_HOLD, Stage, State};
+use super::state::{
+    COLLISION_WAIT, Challenger, Connection, Dial, Established, OPEN_WAIT, Opening, SEND_HOLD, Stage, State,
+};
 use super::{Action, Cease, ConnId, Ends, Event, LastError, Negotiated, Reason, Session};
 use crate::wire::notification::{cease, code, fsm};
 use crate::wire::{self, Message, Notification, Open};
@@ -34,6 +36,7 @@ impl Session {
             Event::Received(conn, Err(error)) => self.malformed(now, conn, error),
             Event::Progress(conn) => self.progress(now, conn),
         }
+        self.establish_confirmed(now);
     }
 
     /// Events 1, 3, 13: a start. In every other state than Idle: nothing.
@@ -172,8 +175,11 @@ impl Session {
         }
     }
 
-    /// Remembers and reports a failed attempt that does not lead to Idle.
+    /// Remembers and reports a failed attempt that does not lead to Idle. Not worth a word while another connection may make it.
     fn note(&mut self, now: Instant, reason: Reason) {
+        if matches!(&self.state, State::Opening(opening) if opening.connections().next().is_some()) {
+            return;
+        }
         self.last_reason = Some((reason.clone(), now));
         self.actions.push_back(Action::Failed(reason));
     }
@@ -213,7 +219,14 @@ impl Session {
         match (role, message) {
             (_, Message::Notification(notification)) => self.notified(now, conn, &notification),
             (Role::OpenSent, Message::Open(open)) => self.opened(now, conn, &open),
-            (Role::OpenConfirm, Message::Keepalive) => self.establish(now, conn),
+            (Role::OpenConfirm, Message::Keepalive) => self.confirm(now, conn),
+            // The peer has chosen this connection already.
+            (Role::OpenConfirm, message @ (Message::Update(_) | Message::RouteRefresh(_)))
+                if self.is_confirmed(conn) =>
+            {
+                self.establish(now, conn);
+                self.received(now, conn, message);
+            }
             (Role::Established, Message::Keepalive) => self.restart_hold(now),
             (Role::Established, Message::Update(update)) => {
                 self.restart_hold(now);
@@ -325,12 +338,11 @@ impl Session {
         if let State::Opening(opening) = &mut self.state
             && let Some(connection) = opening.connections_mut().find(|c| c.id == conn)
         {
-            connection.stage = Stage::OpenConfirm { negotiated, hold_until, keepalive_at };
+            connection.stage = Stage::OpenConfirm { negotiated, hold_until, keepalive_at, confirmed: false };
         }
     }
 
-    /// RFC 4271 §6.8, RFC 6286 §2.3: if another connection is in OpenConfirm, the one opened by the side with the higher
-    /// identifier stays; of equal identifiers the higher AS number decides. Answers which one goes.
+    /// RFC 4271 §6.8: if another connection is in OpenConfirm only one stays. Answers which one goes.
     fn collision(&self, conn: ConnId, negotiated: &Negotiated) -> Option<ConnId> {
         let State::Opening(opening) = &self.state else { return None };
         let (Some(dialled), Some(accepted)) = (&opening.dialled, &opening.accepted) else { return None };
@@ -338,12 +350,51 @@ impl Session {
         if !matches!(other.stage, Stage::OpenConfirm { .. }) {
             return None;
         }
-        let ours = (u32::from(self.speaker.router_id), self.speaker.asn);
-        let theirs = (u32::from(negotiated.router_id), negotiated.asn);
-        Some(if ours > theirs { accepted.id } else { dialled.id })
+        Some(if self.ours_wins(negotiated) { accepted.id } else { dialled.id })
     }
 
-    /// Event 26 in OpenConfirm: the session is up; whatever else was under way is not needed any more.
+    /// RFC 4271 §6.8, RFC 6286 §2.3: the connection opened by the side with the higher identifier wins; of equal identifiers the
+    /// higher AS number decides.
+    fn ours_wins(&self, negotiated: &Negotiated) -> bool {
+        let ours = (u32::from(self.speaker.router_id), self.speaker.asn);
+        ours > (u32::from(negotiated.router_id), negotiated.asn)
+    }
+
+    /// Event 26 in OpenConfirm.
+    fn confirm(&mut self, now: Instant, conn: ConnId) {
+        let State::Opening(opening) = &mut self.state else { return };
+        for connection in opening.connections_mut().filter(|c| c.id == conn) {
+            if let Stage::OpenConfirm { negotiated, hold_until: hold, confirmed, .. } = &mut connection.stage {
+                *confirmed = true;
+                *hold = hold_until(now, negotiated);
+            }
+        }
+    }
+
+    fn is_confirmed(&self, conn: ConnId) -> bool {
+        let State::Opening(opening) = &self.state else { return false };
+        opening.connections().any(|c| c.id == conn && matches!(c.stage, Stage::OpenConfirm { confirmed: true, .. }))
+    }
+
+    /// A confirmed connection becomes the session – unless another one has our OPEN already that would win the collision. The
+    /// peer may be about to choose that one: were we to choose this one now, each side would close what the other has chosen.
+    fn establish_confirmed(&mut self, now: Instant) {
+        let State::Opening(opening) = &self.state else { return };
+        let confirmed = opening.connections().find_map(|c| match &c.stage {
+            Stage::OpenConfirm { negotiated, confirmed: true, .. } => Some((c.id, Arc::clone(negotiated))),
+            _ => None,
+        });
+        let Some((conn, negotiated)) = confirmed else { return };
+        let ours_wins = self.ours_wins(&negotiated);
+        let State::Opening(opening) = &mut self.state else { return };
+        let winner = if ours_wins { &mut opening.dialled } else { &mut opening.accepted };
+        match winner.as_mut().filter(|winner| winner.id != conn).map(|winner| &mut winner.stage) {
+            Some(Stage::OpenSent { hold_until }) => *hold_until = (*hold_until).min(now + COLLISION_WAIT),
+            _ => self.establish(now, conn),
+        }
+    }
+
+    /// The session is up; whatever else was under way is not needed any more.
     fn establish(&mut self, now: Instant, conn: ConnId) {
         let State::Opening(opening) = &mut self.state else { return };
         let Some(Connection { id, ends, stage: Stage::OpenConfirm { negotiated, .. }, .. }) = opening.take(conn) else {
@@ -426,6 +477,7 @@ impl Session {
             State::Opening(_) => {
                 self.connect_retry(now);
                 self.opening_timeouts(now);
+                self.establish_confirmed(now);
             }
             State::Established(_) => self.established_timeouts(now),
         }
@@ -460,7 +512,7 @@ impl Session {
             let Some(connection) = opening.connections().find(|c| c.id == id) else { continue };
             let (hold, keepalive) = match &connection.stage {
                 Stage::OpenSent { hold_until } => (Some(*hold_until), None),
-                Stage::OpenConfirm { hold_until, keepalive_at, negotiated } => {
+                Stage::OpenConfirm { hold_until, keepalive_at, negotiated, .. } => {
                     (*hold_until, keepalive_at.map(|at| (at, Arc::clone(negotiated))))
                 }
             };

@@ -9,6 +9,8 @@ use crate::wire::{Message, Notification, Open};
 
 /// How long to wait for the peer's OPEN: the "large value" of RFC 4271 §8.2.2.
 pub(super) const OPEN_WAIT: Duration = Duration::from_mins(4);
+/// How long a connection that would win a collision may hold up one that is ready.
+pub(super) const COLLISION_WAIT: Duration = Duration::from_secs(5);
 /// The shortest send-hold time (RFC 9687 §4).
 pub(super) const SEND_HOLD: Duration = Duration::from_mins(8);
 
@@ -50,8 +52,16 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    OpenSent { hold_until: Instant },
-    OpenConfirm { negotiated: Arc<Negotiated>, hold_until: Option<Instant>, keepalive_at: Option<Instant> },
+    OpenSent {
+        hold_until: Instant,
+    },
+    OpenConfirm {
+        negotiated: Arc<Negotiated>,
+        hold_until: Option<Instant>,
+        keepalive_at: Option<Instant>,
+        /// The peer's KEEPALIVE is there: the session is up unless a connection that would win a collision is about to.
+        confirmed: bool,
+    },
 }
 
 #[derive(Debug)]

@@ -477,6 +477,38 @@ fn the_connection_of_the_higher_identifier_stays() {
     }
 }
 
+/// The race the rule alone does not settle: the connection that would lose is ready first.
+#[test]
+fn a_connection_that_would_lose_waits_for_the_one_that_would_win() {
+    let both = || {
+        let mut story = Story::connect();
+        story.peer_id = [10, 0, 0, 9].into();
+        story.does(&Happens::Connected);
+        story.does(&Happens::Accepted);
+        let (dialled, accepted) = (story.dialled.unwrap(), story.accepted.unwrap());
+        let open = Message::Open(story.open());
+        assert_eq!(story.hears(dialled, open), "KEEPALIVE");
+        assert_eq!(story.hears(dialled, Message::Keepalive), "");
+        (story, dialled, accepted)
+    };
+    let (mut story, _, accepted) = both();
+    let open = Message::Open(story.open());
+    assert_eq!(story.hears(accepted, open), "6/7, close dialled, KEEPALIVE");
+    assert_eq!(story.hears(accepted, Message::Keepalive), "up");
+
+    let (mut story, dialled, accepted) = both();
+    story.session.handle(story.now, Event::Lost(accepted, "gone".into()));
+    assert_eq!(story.said(), "close accepted, up", "the winner is gone");
+    assert_eq!(story.conn(), dialled);
+
+    let (mut story, dialled, _) = both();
+    let said = story.hears(dialled, Message::Update(Box::default()));
+    assert_eq!(said, "6/7, close accepted, up, update", "the peer has chosen");
+
+    let (mut story, ..) = both();
+    assert_eq!(story.timeout(Duration::from_secs(5)), "4/0, close accepted, up", "the winner says nothing");
+}
+
 #[test]
 fn a_new_connection_does_not_end_the_session_that_is_up() {
     let mut story = Story::established();
