@@ -102,7 +102,7 @@ impl World {
             severed: BTreeSet::new(),
         };
         for node in 0..size {
-            let graceful_restart = (world.rng.next() % 2 == 0).then(GracefulRestart::default);
+            let graceful_restart = (world.rng.next().is_multiple_of(2)).then(GracefulRestart::default);
             let config = SpeakerConfig { graceful_restart, ..SpeakerConfig::new(asn(node), address(node)) };
             world.nodes.push(Node {
                 speaker: Speaker::new(config, world.rng.next()),
@@ -115,7 +115,7 @@ impl World {
         for node in 0..size {
             for other in (0..size).filter(|other| *other != node) {
                 let peer = PeerConfig {
-                    passive: node > other && world.rng.next() % 4 == 0,
+                    passive: node > other && world.rng.next().is_multiple_of(4),
                     hold_time: Duration::from_secs(9),
                     ..PeerConfig::new(PeerAddress::Numbered(address(other).into()), RemoteAs::Number(asn(other)))
                 };
@@ -334,7 +334,7 @@ impl World {
                 let (number, origination) =
                     (number, Arc::clone(&originations[usize::try_from(self.below(3)).unwrap()]));
                 let node = u32::try_from(node).unwrap();
-                let prefix = if number % 2 == 0 {
+                let prefix = if number.is_multiple_of(2) {
                     Prefix::new(Ipv4Addr::from(0xc000_0000 + (node << 16) + number).into(), 32).unwrap()
                 } else {
                     let v6 = Ipv6Addr::new(

@@ -57,31 +57,31 @@ impl Story {
 
     fn connect() -> Self {
         let mut story = Self::idle();
-        story.does(&Happens::Start);
+        story.does(Happens::Start);
         story
     }
 
     fn active() -> Self {
         let mut story = Self::connect();
-        story.does(&Happens::LostDialled);
+        story.does(Happens::LostDialled);
         story
     }
 
     fn open_sent() -> Self {
         let mut story = Self::connect();
-        story.does(&Happens::Connected);
+        story.does(Happens::Connected);
         story
     }
 
     fn open_confirm() -> Self {
         let mut story = Self::open_sent();
-        story.does(&Happens::Open);
+        story.does(Happens::Open);
         story
     }
 
     fn established() -> Self {
         let mut story = Self::open_confirm();
-        story.does(&Happens::Keepalive);
+        story.does(Happens::Keepalive);
         story
     }
 
@@ -110,7 +110,7 @@ impl Story {
     }
 
     /// Lets something happen on the (first) connection; answers what the session does about it.
-    fn does(&mut self, what: &Happens) -> String {
+    fn does(&mut self, what: Happens) -> String {
         let conn = self.conn();
         let notification = |code, subcode| Message::Notification(Notification::new(code, subcode));
         let event = match what {
@@ -208,11 +208,14 @@ enum Happens {
     Silence,
 }
 
+/// A state's name, and how to get there.
+type State = (&'static str, fn() -> Story);
+
 /// RFC 4271 §8.2.2, cell by cell: what follows, and what is done. "-" is: nothing at all.
 #[test]
 fn no_cell_of_the_state_machine_is_undecided() {
     use Happens as H;
-    let states: [(&str, fn() -> Story); 6] = [
+    let states: [State; 6] = [
         ("Idle", Story::idle),
         ("Connect", Story::connect),
         ("Active", Story::active),
@@ -370,7 +373,7 @@ fn no_cell_of_the_state_machine_is_undecided() {
         for ((name, build), expected) in states.iter().zip(row) {
             let mut story = build();
             assert_eq!(story.session.state().as_str(), *name, "the builder of {name} is wrong");
-            let done = story.does(&event);
+            let done = story.does(event);
             let state = story.session.state().as_str();
             let got = if done.is_empty() && state == *name { "-".to_owned() } else { format!("{state}: {done}") };
             let expected = if event == H::Accepted && *name == "Idle" { "Idle: refuse" } else { expected };
@@ -382,17 +385,17 @@ fn no_cell_of_the_state_machine_is_undecided() {
 #[test]
 fn a_session_comes_up_keeps_itself_alive_and_dies_of_silence() {
     let mut story = Story::new();
-    assert_eq!(story.at(0).does(&Happens::Start), "dial");
-    assert_eq!(story.at(1).does(&Happens::Connected), "OPEN");
-    assert_eq!(story.at(2).does(&Happens::Open), "KEEPALIVE");
-    assert_eq!(story.at(3).does(&Happens::Keepalive), "up");
+    assert_eq!(story.at(0).does(Happens::Start), "dial");
+    assert_eq!(story.at(1).does(Happens::Connected), "OPEN");
+    assert_eq!(story.at(2).does(Happens::Open), "KEEPALIVE");
+    assert_eq!(story.at(3).does(Happens::Keepalive), "up");
     // A third of 90 s, less up to a quarter.
     for _ in 0..2 {
         let before = story.now;
         assert_eq!(story.timeout(Duration::from_secs(30)), "KEEPALIVE");
         assert!(story.now - before >= Duration::from_millis(22_500), "{:?}", story.now - before);
     }
-    assert_eq!(story.at(80).does(&Happens::Update), "update");
+    assert_eq!(story.at(80).does(Happens::Update), "update");
     let mut sent = Vec::new();
     while story.session.state() == StateName::Established {
         sent.push(story.timeout(Duration::from_mins(2)));
@@ -405,25 +408,25 @@ fn a_session_comes_up_keeps_itself_alive_and_dies_of_silence() {
 #[test]
 fn nobody_to_talk_to_is_tried_again_and_again() {
     let mut story = Story::with(|_, peer| peer.connect_retry = Duration::from_secs(10));
-    assert_eq!(story.does(&Happens::Start), "dial");
-    assert_eq!(story.does(&Happens::Lost), "failed");
+    assert_eq!(story.does(Happens::Start), "dial");
+    assert_eq!(story.does(Happens::Lost), "failed");
     assert_eq!(story.session.state(), StateName::Active);
     for _ in 0..5 {
         let before = story.now;
         assert_eq!(story.timeout(Duration::from_secs(10)), "dial");
         assert!(story.now - before >= Duration::from_millis(7_500));
-        story.does(&Happens::Lost);
+        story.does(Happens::Lost);
     }
 }
 
 #[test]
 fn failures_make_idle_longer_until_a_session_was_stable() {
     let mut story = Story::new();
-    story.does(&Happens::Start);
+    story.does(Happens::Start);
     let mut waits = Vec::new();
     for _ in 0..8 {
-        story.does(&Happens::Connected);
-        story.does(&Happens::BadOpen);
+        story.does(Happens::Connected);
+        story.does(Happens::BadOpen);
         let before = story.now;
         assert_eq!(story.timeout(Duration::from_mins(2)), "dial");
         waits.push((story.now - before).as_secs_f64());
@@ -431,11 +434,11 @@ fn failures_make_idle_longer_until_a_session_was_stable() {
     for (wait, longest) in waits.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]) {
         assert!((longest * 0.75..=longest).contains(wait), "{waits:?}");
     }
-    story.does(&Happens::Connected);
-    story.does(&Happens::Open);
-    story.does(&Happens::Keepalive);
+    story.does(Happens::Connected);
+    story.does(Happens::Open);
+    story.does(Happens::Keepalive);
     story.now += Duration::from_secs(61);
-    story.does(&Happens::Lost);
+    story.does(Happens::Lost);
     let before = story.now;
     assert_eq!(story.timeout(Duration::from_mins(2)), "dial");
     assert!(story.now - before <= Duration::from_secs(1), "a stable session did not earn a fresh start");
@@ -444,12 +447,12 @@ fn failures_make_idle_longer_until_a_session_was_stable() {
 #[test]
 fn a_passive_peer_never_dials() {
     let mut story = Story::with(|_, peer| peer.passive = true);
-    assert_eq!(story.does(&Happens::Start), "");
+    assert_eq!(story.does(Happens::Start), "");
     assert_eq!(story.session.state(), StateName::Active);
-    assert_eq!(story.does(&Happens::Silence), "");
-    assert_eq!(story.does(&Happens::Accepted), "OPEN");
-    assert_eq!(story.does(&Happens::Open), "KEEPALIVE");
-    assert_eq!(story.does(&Happens::Keepalive), "up");
+    assert_eq!(story.does(Happens::Silence), "");
+    assert_eq!(story.does(Happens::Accepted), "OPEN");
+    assert_eq!(story.does(Happens::Open), "KEEPALIVE");
+    assert_eq!(story.does(Happens::Keepalive), "up");
 }
 
 /// RFC 4271 §6.8 and RFC 6286 §2.3: (our id, their id) and which connection stays.
@@ -460,8 +463,8 @@ fn the_connection_of_the_higher_identifier_stays() {
         for dialled_first in [true, false] {
             let mut story = Story::connect();
             story.peer_id = peer_id.into();
-            story.does(&Happens::Connected);
-            story.does(&Happens::Accepted);
+            story.does(Happens::Connected);
+            story.does(Happens::Accepted);
             let (dialled, accepted) = (story.dialled.unwrap(), story.accepted.unwrap());
             let (first, second) = if dialled_first { (dialled, accepted) } else { (accepted, dialled) };
             let open = Message::Open(story.open());
@@ -483,8 +486,8 @@ fn a_connection_that_would_lose_waits_for_the_one_that_would_win() {
     let both = || {
         let mut story = Story::connect();
         story.peer_id = [10, 0, 0, 9].into();
-        story.does(&Happens::Connected);
-        story.does(&Happens::Accepted);
+        story.does(Happens::Connected);
+        story.does(Happens::Accepted);
         let (dialled, accepted) = (story.dialled.unwrap(), story.accepted.unwrap());
         let open = Message::Open(story.open());
         assert_eq!(story.hears(dialled, open), "KEEPALIVE");
@@ -512,7 +515,7 @@ fn a_connection_that_would_lose_waits_for_the_one_that_would_win() {
 #[test]
 fn a_new_connection_does_not_end_the_session_that_is_up() {
     let mut story = Story::established();
-    assert_eq!(story.does(&Happens::Accepted), "");
+    assert_eq!(story.does(Happens::Accepted), "");
     let open = Message::Open(story.open());
     let challenger = story.accepted.unwrap();
     assert_eq!(story.hears(challenger, open), "6/7, close accepted");
@@ -524,9 +527,9 @@ fn a_new_connection_does_not_end_the_session_that_is_up() {
 fn a_restarting_peer_replaces_its_session_and_its_routes_are_kept() {
     let mut story = Story::open_sent();
     story.graceful = true;
-    story.does(&Happens::Open);
-    assert_eq!(story.does(&Happens::Keepalive), "up");
-    assert_eq!(story.does(&Happens::Accepted), "");
+    story.does(Happens::Open);
+    assert_eq!(story.does(Happens::Keepalive), "up");
+    assert_eq!(story.does(Happens::Accepted), "");
     let open = Message::Open(story.open());
     let challenger = story.accepted.unwrap();
     assert_eq!(story.hears(challenger, open), "close dialled, down, routes kept, OPEN, KEEPALIVE");
@@ -546,14 +549,14 @@ fn routes_are_kept_for_a_peer_that_restarts_and_only_then() {
     for (event, expected) in rows {
         let mut story = Story::open_sent();
         story.graceful = true;
-        story.does(&Happens::Open);
-        story.does(&Happens::Keepalive);
-        assert_eq!(story.does(&event), expected, "{event:?}");
+        story.does(Happens::Open);
+        story.does(Happens::Keepalive);
+        assert_eq!(story.does(event), expected, "{event:?}");
     }
     let mut story = Story::open_sent();
     story.graceful = true;
-    story.does(&Happens::Open);
-    story.does(&Happens::Keepalive);
+    story.does(Happens::Open);
+    story.does(Happens::Keepalive);
     let hard_reset = Notification::new(6, 2).into_hard_reset();
     let conn = story.conn();
     assert_eq!(story.hears(conn, Message::Notification(hard_reset)), "close dialled, down");
@@ -571,14 +574,14 @@ fn the_restart_flag_is_in_the_first_open_only() {
     let mut story = Story::with(|speaker, _| {
         speaker.graceful_restart = Some(crate::speaker::GracefulRestart { restarted: true, ..Default::default() });
     });
-    story.does(&Happens::Start);
+    story.does(Happens::Start);
     let conn = story.conn();
     story.session.handle(story.now, Event::Connected(conn, ends()));
     assert_eq!(flag(story.session.poll()), Some(true));
-    story.does(&Happens::Open);
-    assert_eq!(story.does(&Happens::Keepalive), "up");
-    story.does(&Happens::Lost);
-    assert_eq!(story.does(&Happens::Silence), "dial");
+    story.does(Happens::Open);
+    assert_eq!(story.does(Happens::Keepalive), "up");
+    story.does(Happens::Lost);
+    assert_eq!(story.does(Happens::Silence), "dial");
     let conn = story.conn();
     story.session.handle(story.now, Event::Connected(conn, ends()));
     assert_eq!(flag(story.session.poll()), Some(false));
@@ -607,7 +610,7 @@ fn a_peer_that_takes_nothing_is_given_up_after_eight_minutes() {
     while story.now - begun < Duration::from_mins(20) {
         let conn = story.conn();
         story.hears(conn, Message::Keepalive);
-        story.does(&Happens::Progress);
+        story.does(Happens::Progress);
         assert_eq!(story.timeout(Duration::from_mins(1)), "KEEPALIVE");
     }
 }
@@ -619,7 +622,7 @@ fn hold_time_zero_has_no_timers_at_all() {
         peer.hold_time = Duration::ZERO;
     });
     for event in [Happens::Start, Happens::Connected, Happens::Open, Happens::Keepalive] {
-        story.does(&event);
+        story.does(event);
     }
     assert_eq!(story.session.state(), StateName::Established);
     assert_eq!(story.session.next_deadline(), None);
@@ -629,9 +632,9 @@ fn hold_time_zero_has_no_timers_at_all() {
 fn words_about_an_old_connection_are_not_taken_for_the_new_one() {
     let mut story = Story::open_sent();
     let old = story.conn();
-    story.does(&Happens::Lost);
-    story.does(&Happens::Silence);
-    story.does(&Happens::Connected);
+    story.does(Happens::Lost);
+    story.does(Happens::Silence);
+    story.does(Happens::Connected);
     assert_ne!(story.conn(), old);
     story.session.handle(story.now, Event::Lost(old, "late".into()));
     story.session.handle(story.now, Event::Received(old, Ok(Message::Keepalive)));
