@@ -23,7 +23,7 @@ use crate::diff::Op;
 use crate::mac::Mac;
 
 /// Alias that marks VLAN devices as ours.
-const ALIAS: &str = "ovn-bgpd";
+pub(super) const ALIAS: &str = "ovn-bgpd";
 /// The kernel's metric of an IPv6 route nobody gave one.
 const IPV6_METRIC: u32 = 1024;
 
@@ -68,12 +68,15 @@ pub struct Link {
 
 /// Our end of the kernel. One owner; every call blocks for the few microseconds the kernel needs.
 pub struct Kernel {
-    marks: Marks,
+    pub(super) marks: Marks,
     requests: Option<RequestSocket>,
     dumps: Option<RequestSocket>,
     /// Port of the request socket, 0 while there is none: how a monitor knows our own doings.
     port: Arc<AtomicU32>,
-    devices: BTreeMap<String, Device>,
+    pub(super) devices: BTreeMap<String, Device>,
+    /// What the last observation found to be somebody else's. The caller may have taken it for granted while it was wanted; it
+    /// is not ours to remove afterwards.
+    foreign: BTreeSet<Key>,
     sysctls: PathBuf,
     /// Before 5.18 the kernel forgets who set an address; ours are then known by the address plan.
     addresses_marked: bool,
@@ -81,6 +84,27 @@ pub struct Kernel {
 
 /// A request of an operation, and the errors that mean "already so".
 type Step = (Request, &'static [i32]);
+
+/// What an observation has found so far.
+#[derive(Default)]
+struct Found {
+    specs: BTreeMap<Key, Spec>,
+    foreign: BTreeSet<Key>,
+}
+
+impl Found {
+    /// Where one of ours and one of somebody else stand side by side (rules can), ours counts.
+    fn put(&mut self, key: Key, spec: Spec, ours: bool) {
+        if ours {
+            self.foreign.remove(&key);
+        } else if self.specs.contains_key(&key) {
+            return;
+        } else {
+            self.foreign.insert(key.clone());
+        }
+        self.specs.insert(key, spec);
+    }
+}
 
 /// What an operation comes to.
 enum Action {
@@ -99,6 +123,7 @@ impl Kernel {
             dumps: None,
             port: Arc::default(),
             devices: BTreeMap::new(),
+            foreign: BTreeSet::new(),
             sysctls: PathBuf::from("/proc/sys"),
             addresses_marked: kernel_at_least(5, 18),
         }
@@ -160,14 +185,15 @@ impl Kernel {
     pub fn observe(&mut self, scope: &Scope, wanted: &BTreeMap<Key, Object>) -> io::Result<BTreeMap<Key, Spec>> {
         self.refresh_devices()?;
         let names = self.names();
-        let mut found = BTreeMap::new();
+        let mut found = Found::default();
         self.observe_devices(wanted, &names, &mut found);
         self.observe_sysctls(wanted, &mut found);
         let tables = self.observe_rules(scope, wanted, &mut found)?;
         self.observe_routes(&tables, wanted, &names, &mut found)?;
         self.observe_neighbours(wanted, &names, &mut found)?;
         self.observe_addresses(scope, wanted, &names, &mut found)?;
-        Ok(found)
+        self.foreign = found.foreign;
+        Ok(found.specs)
     }
 
     /// Applies the operations in the order given, as far as possible: one result each, a failure does not stop the rest.
@@ -246,7 +272,11 @@ impl Kernel {
     /// Turns an operation into requests, or does it when it is not one of netlink.
     fn action(&mut self, op: &Op) -> Action {
         let outcome = match op {
-            Op::Set(key, spec) => self.set(key, spec),
+            Op::Set(key, spec) => {
+                // What is added or replaced has our mark.
+                self.foreign.remove(key);
+                self.set(key, spec)
+            }
             Op::Remove(key) => self.remove(key),
         };
         outcome.unwrap_or_else(|error| Action::Settled(Err(error)))
@@ -284,6 +314,9 @@ impl Kernel {
     fn remove(&mut self, key: &Key) -> Result<Action, OpError> {
         const GONE: Action = Action::Settled(Ok(()));
         let marks = self.marks;
+        if self.foreign.contains(key) {
+            return Ok(GONE);
+        }
         let step: Step = match key {
             // Never set down, never restored.
             Key::LinkUp { .. } | Key::Sysctl { .. } => return Ok(GONE),
@@ -368,16 +401,11 @@ impl Kernel {
 
     // ---- observing ----------------------------------------------------------------------------------------------------------
 
-    fn observe_devices(
-        &self,
-        wanted: &BTreeMap<Key, Object>,
-        names: &HashMap<u32, String>,
-        found: &mut BTreeMap<Key, Spec>,
-    ) {
+    fn observe_devices(&self, wanted: &BTreeMap<Key, Object>, names: &HashMap<u32, String>, found: &mut Found) {
         for device in self.devices.values() {
             let up = Key::LinkUp { device: device.name.clone() };
             if device.up && wanted.contains_key(&up) {
-                found.insert(up, Spec::Present);
+                found.put(up, Spec::Present, true);
             }
             let key = Key::VlanDevice { name: device.name.clone() };
             let spec = match (device.vlan, wanted.get(&key)) {
@@ -389,16 +417,16 @@ impl Kernel {
                 (None, Some(want)) => want.spec.clone(),
                 _ => continue,
             };
-            found.insert(key, spec);
+            found.put(key, spec, is_ours(device));
         }
     }
 
-    fn observe_sysctls(&self, wanted: &BTreeMap<Key, Object>, found: &mut BTreeMap<Key, Spec>) {
+    fn observe_sysctls(&self, wanted: &BTreeMap<Key, Object>, found: &mut Found) {
         for key in wanted.keys() {
             if let Key::Sysctl { path } = key
                 && let Ok(value) = self.read_sysctl(path)
             {
-                found.insert(key.clone(), Spec::Value(value));
+                found.put(key.clone(), Spec::Value(value), true);
             }
         }
     }
@@ -408,7 +436,7 @@ impl Kernel {
         &mut self,
         scope: &Scope,
         wanted: &BTreeMap<Key, Object>,
-        found: &mut BTreeMap<Key, Spec>,
+        found: &mut Found,
     ) -> io::Result<BTreeSet<u32>> {
         let mut tables = scope.tables.clone();
         tables.extend(wanted.keys().filter_map(|key| match key {
@@ -422,11 +450,12 @@ impl Kernel {
             let to = (rule.to.prefix_len() > 0).then_some(rule.to);
             let v6 = matches!(rule.to, IpNet::V6(_));
             let key = Key::Rule { to, v6, table: rule.table };
-            if rule.protocol == self.marks.protocol {
+            let ours = rule.protocol == self.marks.protocol;
+            if ours {
                 tables.insert(rule.table);
-                found.insert(key, Spec::Present);
-            } else if wanted.contains_key(&key) {
-                found.insert(key, Spec::Present);
+            }
+            if ours || wanted.contains_key(&key) {
+                found.put(key, Spec::Present, ours);
             }
         }
         Ok(tables)
@@ -437,7 +466,7 @@ impl Kernel {
         tables: &BTreeSet<u32>,
         wanted: &BTreeMap<Key, Object>,
         names: &HashMap<u32, String>,
-        found: &mut BTreeMap<Key, Spec>,
+        found: &mut Found,
     ) -> io::Result<()> {
         for table in tables {
             for route in self.dump_both(|v6| Route::dump(v6, Some(*table), 0), Route::read)? {
@@ -456,9 +485,9 @@ impl Kernel {
                     _ => Spec::Present,
                 };
                 if same_place {
-                    found.insert(key, spec);
-                } else {
-                    found.entry(key).or_insert(Spec::Present);
+                    found.put(key, spec, ours);
+                } else if !found.specs.contains_key(&key) {
+                    found.put(key, Spec::Present, ours);
                 }
             }
         }
@@ -469,7 +498,7 @@ impl Kernel {
         &mut self,
         wanted: &BTreeMap<Key, Object>,
         names: &HashMap<u32, String>,
-        found: &mut BTreeMap<Key, Spec>,
+        found: &mut Found,
     ) -> io::Result<()> {
         let mut entries = self.dump_both(|v6| Neighbour::dump(v6, false), Neighbour::read)?;
         entries.extend(self.dumps_of(&Neighbour::dump(true, true), Neighbour::read)?);
@@ -485,7 +514,7 @@ impl Kernel {
             };
             // What the kernel has learned by itself is no object of anybody's.
             if ours || ((entry.permanent || entry.proxy) && wanted.contains_key(&key)) {
-                found.insert(key, spec);
+                found.put(key, spec, ours);
             }
         }
         Ok(())
@@ -496,14 +525,15 @@ impl Kernel {
         scope: &Scope,
         wanted: &BTreeMap<Key, Object>,
         names: &HashMap<u32, String>,
-        found: &mut BTreeMap<Key, Spec>,
+        found: &mut Found,
     ) -> io::Result<()> {
         for address in self.dump_both(Address::dump, Address::read)? {
             let Some(device) = names.get(&address.ifindex) else { continue };
             let planned = !self.addresses_marked && scope.devices.contains(device) && is_of_our_plan(address.net);
             let key = Key::Address { device: device.clone(), address: address.net };
-            if address.protocol == self.marks.protocol || planned || wanted.contains_key(&key) {
-                found.insert(key, Spec::Present);
+            let ours = address.protocol == self.marks.protocol || planned;
+            if ours || wanted.contains_key(&key) {
+                found.put(key, Spec::Present, ours);
             }
         }
         Ok(())
@@ -537,7 +567,11 @@ impl Kernel {
         Ok(found)
     }
 
-    fn dumps_of<T>(&mut self, request: &Request, read: impl Fn(&Frame<'_>) -> Option<T>) -> io::Result<Vec<T>> {
+    pub(super) fn dumps_of<T>(
+        &mut self,
+        request: &Request,
+        read: impl Fn(&Frame<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
         let mut socket = match self.dumps.take() {
             Some(socket) => socket,
             None => RequestSocket::open_strict()?,
@@ -568,24 +602,24 @@ impl Kernel {
 
 /// Objects with our marks.
 impl Marks {
-    fn rule(self, to: Option<IpNet>, v6: bool, table: u32) -> Rule {
+    pub(super) fn rule(self, to: Option<IpNet>, v6: bool, table: u32) -> Rule {
         let to = to.unwrap_or(default_net(v6));
         Rule { to, table, priority: self.rule_priority, protocol: self.protocol }
     }
 
-    fn route(self, table: u32, to: IpNet, hops: Vec<Hop>) -> Route {
+    pub(super) fn route(self, table: u32, to: IpNet, hops: Vec<Hop>) -> Route {
         Route { to, table, protocol: self.protocol, metric: 0, source: None, hops }
     }
 
-    fn neighbour(self, ifindex: u32, address: IpAddr, mac: Option<Mac>) -> Neighbour {
+    pub(super) fn neighbour(self, ifindex: u32, address: IpAddr, mac: Option<Mac>) -> Neighbour {
         Neighbour { ifindex, address, mac, permanent: true, proxy: false, protocol: self.protocol }
     }
 
-    fn proxy(self, ifindex: u32, address: Ipv6Addr) -> Neighbour {
+    pub(super) fn proxy(self, ifindex: u32, address: Ipv6Addr) -> Neighbour {
         Neighbour { proxy: true, permanent: false, ..self.neighbour(ifindex, address.into(), None) }
     }
 
-    fn address(self, ifindex: u32, address: IpNet) -> Address {
+    pub(super) fn address(self, ifindex: u32, address: IpNet) -> Address {
         Address { ifindex, net: address, protocol: self.protocol, usable: true }
     }
 }
@@ -605,7 +639,7 @@ fn default_metric(to: IpNet) -> u32 {
 }
 
 /// The address plan: 169.254.i.k/32 and fd53:d91e:400:7f17::i:k/128.
-fn is_of_our_plan(address: IpNet) -> bool {
+pub(super) fn is_of_our_plan(address: IpNet) -> bool {
     let v4 = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16);
     let v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd53, 0xd91e, 0x400, 0x7f17, 0, 0, 0, 0), 64);
     match address {

@@ -8,6 +8,7 @@
 //! | [`ovs`] | flows on the bridges |
 //! | [`rt_tables`] | the routing table of a bridge, shared with iproute2 by file |
 
+mod adopt;
 pub mod fib;
 pub mod kernel;
 pub mod monitor;
