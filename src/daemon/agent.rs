@@ -106,8 +106,7 @@ impl Agent {
                 Step::Announce { prefixes, complete } => {
                     let origination = &self.origination;
                     let routes: RouteSet = prefixes.iter().map(|prefix| (*prefix, Arc::clone(origination))).collect();
-                    let _ = complete;
-                    self.speaker.set_routes(Arc::new(routes));
+                    self.speaker.set_routes(Arc::new(if complete { routes } else { routes.partial() }));
                 }
                 Step::Apply(ops) => {
                     let failed = self.apply(&ops).await;

@@ -60,9 +60,24 @@ pub struct Origination {
 pub struct RouteSet {
     /// Sorted by prefix, each prefix once.
     routes: Vec<(Prefix, Arc<Origination>)>,
+    /// More will come before this is all we have to say.
+    partial: bool,
 }
 
 impl RouteSet {
+    /// The same routes, of which is known that others will follow: they are announced, but End-of-RIB waits for a set that is not
+    /// partial. After a restart a peer keeps our former routes until End-of-RIB (RFC 4724 §4.2), so it must not come before all
+    /// sources have been asked.
+    #[must_use]
+    pub fn partial(self) -> Self {
+        Self { partial: true, ..self }
+    }
+
+    /// Whether others will follow.
+    pub const fn is_partial(&self) -> bool {
+        self.partial
+    }
+
     /// The routes, sorted by prefix.
     pub fn routes(&self) -> &[(Prefix, Arc<Origination>)] {
         &self.routes
@@ -82,7 +97,7 @@ impl FromIterator<(Prefix, Arc<Origination>)> for RouteSet {
             }
             same
         });
-        Self { routes }
+        Self { routes, partial: false }
     }
 }
 

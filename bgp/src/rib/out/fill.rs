@@ -87,8 +87,9 @@ impl AdjOut {
 
     /// "… the UPDATE message with no reachable NLRI and empty withdrawn NLRI is specified as the End-of-RIB marker" (RFC 4724 §2).
     fn complete(&mut self, family: Family, out: &mut BytesMut) -> bool {
+        let partial = self.routes.as_ref().is_none_or(|routes| routes.is_partial());
         let todo = self.families.of_mut(family);
-        let due = !todo.complete;
+        let due = !todo.complete && !partial;
         if due {
             end_of_rib(family, out);
             todo.complete = true;

@@ -80,9 +80,11 @@ impl FamilyOut {
         self.pending.get(self.announced..).unwrap_or_default()
     }
 
-    fn is_idle(&self) -> bool {
-        self.complete
-            && !(self.refresh_asked || self.end_due)
+    /// Whether there is nothing to send. Of a partial set neither End-of-RIB nor the answer to a refresh, which comes after it,
+    /// can be sent yet.
+    fn is_idle(&self, partial: bool) -> bool {
+        (self.complete || partial)
+            && !((self.refresh_asked && self.complete) || self.end_due)
             && self.withdrawals_left().is_empty()
             && self.pending_left().is_empty()
     }
@@ -212,7 +214,8 @@ impl AdjOut {
 
     /// Whether [`AdjOut::fill`] has something to say.
     pub fn pending(&self) -> bool {
-        self.routes.is_some() && self.context.context.families.iter().any(|f| !self.families.of(f).is_idle())
+        let Some(routes) = &self.routes else { return false };
+        self.context.context.families.iter().any(|f| !self.families.of(f).is_idle(routes.is_partial()))
     }
 
     /// Whether the peer has been told of `prefix`, and not yet to forget it.

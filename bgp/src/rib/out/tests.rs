@@ -157,6 +157,22 @@ fn the_first_dump_ends_with_end_of_rib_for_each_family() {
 }
 
 #[test]
+fn end_of_rib_waits_until_the_set_is_not_partial() {
+    let mut out = AdjOut::new(external());
+    let mut peer = Peer::of(&out);
+    let partial = RouteSet::clone(&set(&["192.0.2.1/32"])).partial();
+    out.set(Arc::new(partial));
+    peer.drain(&mut out, 65536);
+    assert_eq!(peer.heard(), "a");
+    assert!(!out.pending(), "nothing to be woken for");
+    out.refresh(Family::Ipv4);
+    assert!(!out.pending(), "the answer comes after End-of-RIB (RFC 7313 §4)");
+    out.set(set(&["192.0.2.1/32"]));
+    peer.drain(&mut out, 65536);
+    assert!(peer.heard().starts_with('4'));
+}
+
+#[test]
 fn withdrawals_leave_first_and_a_flapping_route_says_nothing() {
     let mut out = AdjOut::new(external());
     let mut peer = Peer::of(&out);
