@@ -271,7 +271,7 @@ impl Peer {
             kind: negotiated.kind,
             session_address: ends.remote.ip(),
             router_id: negotiated.router_id,
-            interface: self.config.address.interface().or(self.config.bind_interface.as_deref()).map(str::to_owned),
+            interface: self.interface().map(str::to_owned),
         }));
         let adj_out = AdjOut::new(self.export_context(&ends, &negotiated));
         self.last_up = Some(Arc::clone(&negotiated));
@@ -444,6 +444,11 @@ impl Peer {
         }
     }
 
+    /// The interface the peer is behind, where the configuration says so.
+    fn interface(&self) -> Option<&str> {
+        self.config.address.interface().or(self.config.bind_interface.as_deref())
+    }
+
     fn export_context(&self, ends: &Ends, negotiated: &Negotiated) -> ExportContext {
         ExportContext {
             link_local: ends.link_local,
@@ -464,6 +469,7 @@ impl Peer {
         let own = [Some(ends.local.ip()), ends.link_local.map(IpAddr::V6), ends.global.map(IpAddr::V6)];
         ImportContext {
             own_addresses: own.into_iter().flatten().collect(),
+            link_local_usable: self.interface().is_some(),
             prefix_list: self.config.prefix_list_in.clone(),
             requires_policy: self.speaker.ebgp_requires_policy,
             allowas_in: self.config.allowas_in,
