@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use bgp::policy::PrefixList;
 use bgp::rib::{AdjIn, AdjOut, ExportContext, ImportContext, Origination, RouteSet};
 use bgp::speaker::NextHopFormat;
 use bgp::types::{Families, PeerKind, Prefix};
@@ -53,6 +54,15 @@ fn adj_out(c: &mut Criterion) {
         let all = routes(0..ROUTES, ipv6);
         group.bench_function(format!("set/first/{family}"), |b| {
             b.iter_batched_ref(|| AdjOut::new(context(ipv6)), |out| out.set(Arc::clone(&all)), BatchSize::LargeInput);
+        });
+        let list = PrefixList::parse("hosts", ["permit 0.0.0.0/0 ge 32", "permit ::/0 ge 128"]).unwrap();
+        let filtered = ExportContext { prefix_list: Some(Arc::new(list)), ..context(ipv6) };
+        group.bench_function(format!("set/first-filtered/{family}"), |b| {
+            b.iter_batched_ref(
+                || AdjOut::new(filtered.clone()),
+                |out| out.set(Arc::clone(&all)),
+                BatchSize::LargeInput,
+            );
         });
         let one_less = routes(1..ROUTES, ipv6);
         group.bench_function(format!("set/one-differs/{family}"), |b| {

@@ -43,7 +43,7 @@ pub enum Invalid {
     /// The hop limit is not 255: it was forwarded, or forged from afar.
     #[error("hop limit {0}")]
     HopLimit(u8),
-    /// The source of an advertisement is not a link-local address.
+    /// The source of an advertisement is not a link-local address, or that of a solicitation with a link-layer address is `::`.
     #[error("source {0}")]
     Source(Ipv6Addr),
     /// An option has length zero or runs over the end.
@@ -80,6 +80,10 @@ impl Message {
             let at = length - options.len();
             // The unit of the length is eight octets, and it counts type and length too.
             let size = options.get(1).map_or(0, |units| usize::from(*units) * 8);
+            // RFC 4861 §6.1.1: who has no address yet cannot ask for an entry in our neighbour cache.
+            if options.first() == Some(&SOURCE_LINK_LAYER_ADDRESS) && source.is_unspecified() {
+                return Err(Invalid::Source(source));
+            }
             options = options.get(size..).filter(|_| size > 0).ok_or(Invalid::Option(at))?;
         }
         Ok(message)
@@ -149,6 +153,9 @@ mod tests {
         }
         // A solicitation may come from a host without an address (RFC 4861 §4.1).
         assert!(Message::parse(&Message::Solicitation.emit(None), Ipv6Addr::UNSPECIFIED, 255).is_ok());
+        let named = Message::Solicitation.emit(Some(MAC));
+        let unspecified = Ipv6Addr::UNSPECIFIED;
+        assert_eq!(Message::parse(&named, unspecified, 255), Err(Invalid::Source(unspecified)));
     }
 
     proptest! {
