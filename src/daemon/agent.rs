@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::fib::Fib;
 use super::host_routes;
 use super::ovn::{Happened, Ovn};
 use super::speaker::Speaker;
@@ -32,6 +33,7 @@ pub(super) struct Agent {
     pub(super) ovn: Option<Ovn>,
     pub(super) host_routes: BTreeMap<IpNet, BTreeSet<String>>,
     pub(super) speaker: Speaker,
+    pub(super) fib: Option<Fib>,
     kernel: Kernel,
     monitor: Option<Monitor>,
     queries: mpsc::Receiver<Query>,
@@ -44,6 +46,7 @@ enum Woken {
     Asked(Query),
     Ovn(Happened),
     Kernel(std::io::Result<Change>),
+    Learned,
     Due,
     Stop(&'static str),
     Reload,
@@ -63,17 +66,18 @@ impl Agent {
         let now = Instant::now();
         Ok(Self {
             reconciler: Reconciler::new(ovn.is_some(), config.wiring.audit_interval),
-            config: Arc::new(config),
             started: now,
             config_read: now,
             ovn,
             host_routes: BTreeMap::new(),
+            fib: Fib::new(&config.fib, speaker.handle()),
             speaker,
             kernel: Kernel::new(marks),
             monitor: None,
             queries,
             origination: Arc::default(),
             stopping: false,
+            config: Arc::new(config),
         })
     }
 
@@ -159,7 +163,8 @@ impl Agent {
     }
 
     async fn wait(&mut self, signals: &mut Signals) -> Woken {
-        let deadline = self.reconciler.next_deadline();
+        let deadlines = [self.reconciler.next_deadline(), self.fib.as_ref().and_then(Fib::next_deadline)];
+        let deadline = deadlines.into_iter().flatten().min();
         let due = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -178,12 +183,19 @@ impl Agent {
                 None => std::future::pending().await,
             }
         };
+        let learned = async {
+            match &mut self.fib {
+                Some(fib) => fib.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             woken = signals.next() => woken,
             query = self.queries.recv() => query.map_or(Woken::Alone, Woken::Asked),
             happened = ovn => Woken::Ovn(happened),
             change = kernel => Woken::Kernel(change),
+            () = learned => Woken::Learned,
             () = due => Woken::Due,
         }
     }
@@ -193,14 +205,24 @@ impl Agent {
         match woken {
             Woken::Asked(query) => query(self),
             Woken::Ovn(happened) => self.ovn_happened(now, happened),
-            Woken::Kernel(Ok(change)) => self.kernel_changed(now, change),
+            Woken::Kernel(Ok(change)) => {
+                self.kernel_changed(now, change);
+                if change.routes || change.links || change.lost {
+                    self.reconcile_fib(now).await;
+                }
+            }
+            Woken::Learned => self.reconcile_fib(now).await,
             Woken::Kernel(Err(error)) => {
                 tracing::warn!(%error, "no notices from the kernel");
                 self.reconciler.world_changed(now);
                 // The next call tries again; not in a tight loop.
                 tokio::time::sleep(MONITOR_PAUSE).await;
             }
-            Woken::Due => {}
+            Woken::Due => {
+                if self.fib.as_ref().and_then(Fib::next_deadline).is_some_and(|at| at <= now) {
+                    self.reconcile_fib(now).await;
+                }
+            }
             Woken::Reload => {
                 let report = self.reload(false);
                 for problem in &report.problems {
@@ -214,6 +236,17 @@ impl Agent {
             }
             Woken::Alone => self.stopping = true,
         }
+    }
+
+    async fn reconcile_fib(&mut self, now: Instant) {
+        if self.fib.is_none() {
+            return;
+        }
+        let speaking = self.speaker.speaking().await;
+        if let Some(fib) = &mut self.fib {
+            fib.reconcile(now, &mut self.kernel, &self.config, &speaking);
+        }
+        self.rescope();
     }
 
     fn ovn_happened(&mut self, now: Instant, happened: Happened) {
@@ -259,6 +292,7 @@ impl Agent {
     fn monitor_scope(&self) -> KernelScope {
         let mut scope = self.ovn.as_ref().map(Ovn::kernel_scope).unwrap_or_default();
         scope.devices.extend(self.config.advertise.interfaces.iter().cloned());
+        scope.devices.extend(self.fib.iter().flat_map(Fib::devices));
         scope
     }
 
@@ -270,7 +304,7 @@ impl Agent {
     }
 
     fn open_monitor(&self) -> Option<Monitor> {
-        if self.ovn.is_none() && self.config.advertise.interfaces.is_empty() {
+        if self.ovn.is_none() && self.config.advertise.interfaces.is_empty() && self.fib.is_none() {
             return None;
         }
         self.kernel

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 use super::agent::{Agent, Query};
+use super::fib::Fib;
 use super::ovn::Link;
 use super::speaker::Speaker;
 use crate::api::model::{
@@ -69,7 +70,12 @@ impl Source for Daemon {
     }
 
     async fn learned(&self) -> Result<Vec<Learned>, Unavailable> {
-        self.speaker.learned().await
+        let mut learned = self.speaker.learned().await?;
+        self.ask(move |agent| {
+            agent.mark_installed(&mut learned);
+            learned
+        })
+        .await
     }
 
     async fn exposures(&self) -> Result<Vec<Exposure>, Unavailable> {
@@ -88,7 +94,7 @@ impl Source for Daemon {
     async fn explain(&self, address: IpAddr) -> Result<Explain, Unavailable> {
         let covers = move |prefix: &IpNet| prefix.contains(&address);
         let routes: Vec<_> = self.speaker.routes().await?.into_iter().filter(|route| covers(&route.prefix)).collect();
-        let learned = self.speaker.learned().await?.into_iter().filter(|l| covers(&l.prefix)).collect();
+        let learned = self.learned().await?.into_iter().filter(|l| covers(&l.prefix)).collect();
         self.ask(move |agent| agent.explain(address, routes, learned)).await
     }
 
@@ -156,7 +162,7 @@ impl Agent {
             routes: RouteCounts {
                 announced: count(self.reconciler.told().len()),
                 learned: count(learned),
-                installed: 0,
+                installed: count(self.fib.as_ref().map_or(0, Fib::count)),
             },
             exposures: self.ovn.as_ref().map(|_| ExposureCounts {
                 total: count(desired.exposures.len()),
@@ -170,6 +176,16 @@ impl Agent {
                 hostname: ovn.facts.chassis.hostname.clone(),
                 system_id: ovn.facts.chassis.system_id.clone(),
             }),
+        }
+    }
+
+    fn mark_installed(&self, learned: &mut [Learned]) {
+        for route in learned {
+            match &self.fib {
+                Some(fib) => fib.mark(route),
+                None if route.selected => route.reason.push_str("; not installed: there is no [fib] install"),
+                None => {}
+            }
         }
     }
 
@@ -311,6 +327,7 @@ impl Agent {
         if let (Some(ovn), true) = (&mut self.ovn, self.config.ovn.is_some()) {
             ovn.options = self.config.options();
         }
+        self.fib = Fib::new(&self.config.fib, self.speaker.handle());
         self.refresh_host_routes();
         self.inputs_changed(Instant::now());
         self.rescope();

@@ -7,6 +7,7 @@ use bgp::driver::{Gone, Handle};
 use bgp::rib::RouteSet;
 use bgp::speaker::{self, Shutdown};
 
+use super::fib::{Speaking, TELLING};
 use crate::api::Unavailable;
 use crate::api::model;
 use crate::config::Config;
@@ -48,6 +49,27 @@ impl Speaker {
 
     pub(super) async fn neighbors(&self) -> Result<Vec<model::Neighbor>, Unavailable> {
         Ok(self.handle.neighbors().await.map_err(gone)?.into_iter().map(neighbor).collect())
+    }
+
+    /// The neighbours whose session is up.
+    pub(super) async fn speaking(&self) -> Vec<Speaking> {
+        let neighbors = self.handle.neighbors().await.unwrap_or_default();
+        let up = neighbors.into_iter().filter_map(|n| {
+            let uptime = n.uptime_seconds?;
+            let (address, interface) = match n.neighbor.split_once('%') {
+                Some((address, interface)) => (address, Some(interface.to_owned())),
+                None => (n.neighbor.as_str(), None),
+            };
+            let end_of_rib = n.families.iter().filter(|f| f.negotiated).all(|f| f.end_of_rib_received);
+            let told_all = end_of_rib || uptime >= TELLING.as_secs_f64();
+            Some(Speaking { address: address.parse().ok()?, interface, told_all })
+        });
+        up.collect()
+    }
+
+    /// The driver's own handle.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     pub(super) async fn routes(&self) -> Result<Vec<speaker::Route>, Unavailable> {

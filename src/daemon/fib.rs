@@ -1,0 +1,295 @@
+//! Learned routes into the kernel: what `[fib] install` lets through, over all the next hops the speaker selected.
+//!
+//! A route is never taken away merely because nobody offers it *yet*: after a start the routes of the former run stay until the
+//! neighbours have had their say, and the last default stays until its way is known to be dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bgp::driver::{Handle, LearnedRoutes};
+use bgp::policy::PrefixList;
+use bgp::speaker::Event;
+use bgp::types::Prefix;
+use ipnet::IpNet;
+use tokio::sync::{broadcast, watch};
+
+use crate::actuate::fib::{FibHop, FibOp, FibRoute, FibSettings, ForeignDefault, diff, keep_last_resort};
+use crate::actuate::kernel::Kernel;
+use crate::api::model;
+use crate::config::{self, Config};
+
+/// After a start, neighbours may take so long to come up and tell everything before routes of the former run are removed.
+const SETTLING: Duration = Duration::from_secs(120);
+/// A neighbour that sends no End-of-RIB has told everything after so long.
+pub(super) const TELLING: Duration = Duration::from_secs(15);
+/// The wait after a failed attempt.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A neighbour whose word counts: its session is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Speaking {
+    /// Its address.
+    pub(super) address: IpAddr,
+    /// The interface it is on, if it is known by a link-local address.
+    pub(super) interface: Option<String>,
+    /// It has told everything: End-of-RIB of every negotiated family, or (not everybody sends it) it had [`TELLING`] to do so.
+    pub(super) told_all: bool,
+}
+
+/// The learned routes of this host.
+pub(super) struct Fib {
+    install: Arc<PrefixList>,
+    settings: FibSettings,
+    source_ipv4: Option<IpAddr>,
+    source_ipv6: Option<IpAddr>,
+    learned: watch::Receiver<LearnedRoutes>,
+    events: broadcast::Receiver<Event>,
+    installed: BTreeMap<IpNet, FibRoute>,
+    failed: BTreeMap<IpNet, String>,
+    warned: Vec<ForeignDefault>,
+    started: Instant,
+    settled: bool,
+    again_at: Option<Instant>,
+}
+
+impl Fib {
+    /// `None`: nothing is to be installed.
+    pub(super) fn new(config: &config::Fib, speaker: &Handle) -> Option<Self> {
+        let now = Instant::now();
+        Some(Self {
+            install: Arc::clone(config.install.as_ref()?),
+            settings: FibSettings { table: config.table, metric: config.metric, ..FibSettings::default() },
+            source_ipv4: config.source_ipv4.map(IpAddr::V4),
+            source_ipv6: config.source_ipv6.map(IpAddr::V6),
+            learned: speaker.watch_learned(),
+            events: speaker.events(),
+            installed: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            warned: Vec::new(),
+            started: now,
+            settled: false,
+            again_at: Some(now),
+        })
+    }
+
+    /// The devices whose links matter: those of the ways out.
+    pub(super) fn devices(&self) -> BTreeSet<String> {
+        self.installed.values().flat_map(|route| &route.hops).filter_map(|hop| hop.device.clone()).collect()
+    }
+
+    /// Waits until the selected routes change, or a session comes up or goes down. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        let session = async {
+            loop {
+                match self.events.recv().await {
+                    Ok(Event::Up { .. } | Event::Down { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            changed = self.learned.changed() => {
+                if changed.is_err() {
+                    // The speaker is gone; its last word stands.
+                    std::future::pending::<()>().await;
+                }
+            }
+            () = session => {}
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.again_at
+    }
+
+    /// Brings the kernel in line with what the speaker selected.
+    pub(super) fn reconcile(&mut self, now: Instant, kernel: &mut Kernel, config: &Config, speaking: &[Speaking]) {
+        self.again_at = None;
+        let state = match kernel.observe_fib(self.settings) {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the kernel's routes; learned ones stay as they are");
+                self.again_at = Some(now + RETRY);
+                return;
+            }
+        };
+        self.warn_of_others(state.foreign_defaults);
+        self.settle(now, config, speaking);
+        let learned = self.learned.borrow_and_update().clone();
+        let mut wanted = self.wanted(&learned);
+        let dead = |_: &IpNet, hop: &FibHop| is_dead(hop, speaking);
+        if !self.settled {
+            keep_former(&mut wanted, &state.installed, dead);
+        }
+        keep_last_resort(&mut wanted, &state.installed, dead);
+        let ops = diff(&wanted, &state.installed);
+        self.installed = state.installed;
+        let results = kernel.apply_fib(self.settings, &ops);
+        let mut failed = BTreeMap::new();
+        for (op, result) in ops.into_iter().zip(results) {
+            self.note(op, result.map_err(|error| error.to_string()), &mut failed);
+        }
+        if !failed.is_empty() || speaking.iter().any(|peer| !peer.told_all) {
+            self.again_at = Some(now + RETRY);
+        } else if !self.settled {
+            self.again_at = Some(self.started + SETTLING);
+        }
+        self.failed = failed;
+    }
+
+    fn note(&mut self, op: FibOp, result: Result<(), String>, failed: &mut BTreeMap<IpNet, String>) {
+        let (FibOp::Add(to, _) | FibOp::Replace(to, _) | FibOp::Remove(to)) = &op;
+        if let Err(reason) = result {
+            if self.failed.get(to) != Some(&reason) {
+                tracing::warn!(%reason, "a learned route cannot be put into the kernel; tried again");
+            }
+            failed.insert(*to, reason);
+            return;
+        }
+        match op {
+            FibOp::Add(to, route) | FibOp::Replace(to, route) => {
+                let hops: Vec<String> = route.hops.iter().map(shown).collect();
+                tracing::info!(route = %to, hops = hops.join(", "), "installed");
+                self.installed.insert(to, route);
+            }
+            FibOp::Remove(to) => {
+                tracing::info!(route = %to, "removed");
+                self.installed.remove(&to);
+            }
+        }
+    }
+
+    /// The former run's routes have been judged when every configured neighbour has told everything, or had time enough.
+    fn settle(&mut self, now: Instant, config: &Config, speaking: &[Speaking]) {
+        let told_all = speaking.iter().filter(|peer| peer.told_all).count();
+        self.settled |= told_all >= config.bgp.neighbors.len() || now >= self.started + SETTLING;
+    }
+
+    fn wanted(&self, learned: &[(Prefix, Vec<bgp::rib::LearnedNextHop>)]) -> BTreeMap<IpNet, FibRoute> {
+        let permitted = learned.iter().filter(|(prefix, hops)| self.install.permits(prefix) && !hops.is_empty());
+        let route = |prefix: &IpNet, hops: &[bgp::rib::LearnedNextHop]| FibRoute {
+            hops: hops.iter().map(|hop| FibHop { via: hop.address, device: hop.interface.clone() }).collect(),
+            source: if matches!(prefix, IpNet::V4(_)) { self.source_ipv4 } else { self.source_ipv6 },
+        };
+        permitted.map(|(prefix, hops)| (*prefix, route(prefix, hops))).collect()
+    }
+
+    /// A default route of somebody else that is preferred to ours: said once, as long as it is the same.
+    fn warn_of_others(&mut self, others: Vec<ForeignDefault>) {
+        for other in others.iter().filter(|other| other.metric <= self.settings.metric && !self.warned.contains(other))
+        {
+            tracing::warn!(
+                route = %other.to,
+                metric = other.metric,
+                protocol = other.protocol,
+                ours = self.settings.metric,
+                "another default route is preferred to the learned one; raise its metric, remove it, or lower [fib] metric"
+            );
+        }
+        self.warned = others;
+    }
+
+    /// Says of each learned route whether it stands in the kernel.
+    pub(super) fn mark(&self, learned: &mut model::Learned) {
+        let Some(route) = self.installed.get(&learned.prefix).filter(|_| learned.selected) else {
+            if let Some(reason) = self.failed.get(&learned.prefix) {
+                learned.reason = format!("{}; not installed: {reason}", learned.reason);
+            } else if learned.selected && !self.install.permits(&learned.prefix) {
+                learned.reason = format!("{}; not installed: [fib] install does not permit it", learned.reason);
+            }
+            return;
+        };
+        learned.installed = learned.next_hops.iter().any(|hop| {
+            let address = hop.split('%').next().and_then(|text| text.parse::<IpAddr>().ok());
+            route.hops.iter().any(|installed| Some(installed.via) == address)
+        });
+    }
+
+    /// How many learned routes stand in the kernel.
+    pub(super) fn count(&self) -> usize {
+        self.installed.len()
+    }
+}
+
+fn shown(hop: &FibHop) -> String {
+    match &hop.device {
+        Some(device) => format!("{} on {device}", hop.via),
+        None => hop.via.to_string(),
+    }
+}
+
+/// A way out is dead when its link is, or when the neighbour there has a session with us and no longer offers the route: then
+/// what it says is what counts.
+fn is_dead(hop: &FibHop, speaking: &[Speaking]) -> bool {
+    let link_down = hop.device.as_ref().is_some_and(|device| {
+        std::fs::read_to_string(format!("/sys/class/net/{device}/operstate")).is_ok_and(|state| state.trim() == "down")
+    });
+    link_down
+        || speaking.iter().any(|peer| {
+            peer.told_all && peer.address == hop.via && (peer.interface.is_none() || peer.interface == hop.device)
+        })
+}
+
+/// While neighbours come up after a start, what the former run installed stays beside what is offered now.
+fn keep_former(
+    wanted: &mut BTreeMap<IpNet, FibRoute>,
+    installed: &BTreeMap<IpNet, FibRoute>,
+    dead: impl Fn(&IpNet, &FibHop) -> bool,
+) {
+    for (to, route) in installed {
+        let alive = route.hops.iter().filter(|hop| !dead(to, hop)).cloned();
+        let Some(offered) = wanted.get_mut(to) else {
+            let hops: BTreeSet<FibHop> = alive.collect();
+            if !hops.is_empty() {
+                wanted.insert(*to, FibRoute { hops, source: route.source });
+            }
+            continue;
+        };
+        for hop in alive {
+            // The devices of ours are found by the kernel; the same way twice would be two shares of the traffic.
+            let same = |known: &FibHop| known.via == hop.via && (known.device.is_none() || known.device == hop.device);
+            if !offered.hops.iter().any(same) {
+                offered.hops.insert(hop);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(hops: &[&str]) -> FibRoute {
+        let hop = |via: &&str| FibHop { via: via.parse().unwrap(), device: None };
+        FibRoute { hops: hops.iter().map(hop).collect(), source: None }
+    }
+
+    fn speaks(address: &str) -> Speaking {
+        Speaking { address: address.parse().unwrap(), interface: None, told_all: true }
+    }
+
+    #[test]
+    fn after_a_start_the_former_routes_stay_beside_the_first_offer() {
+        let default: IpNet = "0.0.0.0/0".parse().unwrap();
+        let other: IpNet = "10.0.0.0/8".parse().unwrap();
+        let installed = BTreeMap::from([(default, route(&["10.0.1.1", "10.0.2.1"])), (other, route(&["10.0.2.1"]))]);
+        let mut wanted = BTreeMap::from([(default, route(&["10.0.1.1"]))]);
+        keep_former(&mut wanted, &installed, |_, _| false);
+        assert_eq!(wanted, installed);
+    }
+
+    #[test]
+    fn a_way_whose_neighbour_speaks_and_no_longer_offers_it_is_dead() {
+        let hop = FibHop { via: "10.0.2.1".parse().unwrap(), device: None };
+        assert!(is_dead(&hop, &[speaks("10.0.1.1"), speaks("10.0.2.1")]));
+        assert!(!is_dead(&hop, &[speaks("10.0.1.1")]));
+        assert!(!is_dead(&hop, &[Speaking { told_all: false, ..speaks("10.0.2.1") }]));
+        let on = |interface: &str| Speaking { interface: Some(interface.into()), ..speaks("fe80::1") };
+        let hop = FibHop { via: "fe80::1".parse().unwrap(), device: Some("no-such-device".into()) };
+        assert!(is_dead(&hop, &[on("no-such-device")]));
+        assert!(!is_dead(&hop, &[on("another")]), "the same link-local address on another link");
+    }
+}
