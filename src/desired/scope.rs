@@ -17,6 +17,8 @@ pub struct Scope {
     routers: BTreeSet<Id>,
     /// Switches that have an interface of one of the routers.
     networks: BTreeSet<Id>,
+    /// Switches that have a port of this host or one of the gateways: who has an address there that looks like a router's counts.
+    near: BTreeSet<Id>,
 }
 
 impl Scope {
@@ -26,6 +28,10 @@ impl Scope {
         for (uuid, port) in view.gateways(&facts.chassis.system_id) {
             scope.gateways.insert(uuid);
             scope.routers.extend(view.router_of_port(uuid, port));
+            scope.near.extend(view.network_of_router_port(port));
+        }
+        for host in [&facts.chassis.hostname, &facts.chassis.system_id] {
+            scope.near.extend(view.ports_by_host(host).filter_map(|port| port.network.clone()));
         }
         let interfaces = scope.routers.iter().flat_map(|router| view.interfaces(router));
         scope.networks = interfaces.filter_map(|port| port.network.clone()).collect();
@@ -49,17 +55,19 @@ impl Scope {
     }
 
     fn port(&self, view: &View, port: &Port) -> bool {
+        let looks_like_router =
+            || port.has_first_address() && port.network.as_ref().is_some_and(|network| self.near.contains(network));
         let routed = || port.network.as_ref().is_some_and(|network| self.networks.contains(network));
         match &port.port_type {
             PortType::Vif | PortType::Virtual => {
                 owner::of(port).is_some_and(|host| self.chassis.is_me(host))
                     || routed()
                     || self.translated_here(view, &port.name)
-                    || port.has_first_address()
+                    || looks_like_router()
             }
             PortType::Router => {
                 let interface_of = port.infrastructure.as_ref().and_then(|i| i.interface_of.as_ref());
-                routed() || interface_of.is_none_or(|router| self.routers.contains(router)) || port.has_first_address()
+                routed() || interface_of.is_none_or(|router| self.routers.contains(router)) || looks_like_router()
             }
             PortType::Localnet => true,
             // It may still be what a NAT row or a load balancer names.

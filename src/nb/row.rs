@@ -657,3 +657,117 @@ impl Global {
         Ok(Self { distributed })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::testing::{map, text};
+
+    fn row(columns: &[(&str, Value)]) -> Row {
+        columns.iter().map(|(name, value)| (Arc::from(*name), value.clone())).collect()
+    }
+
+    fn set(items: &[&str]) -> Value {
+        Value::Set(items.iter().map(|item| Atom::String(Arc::from(*item))).collect())
+    }
+
+    /// MAC and address.
+    type Pairs = &'static [(Option<&'static str>, &'static str)];
+
+    #[test]
+    fn addresses_of_a_port() {
+        const MAC: &str = "fa:16:3e:00:00:0a";
+        let cidrs = "192.0.2.9/24 2001:db8::9/64";
+        let table: &[(&[&str], Pairs)] = &[
+            (&["fa:16:3e:00:00:0a 192.0.2.10"], &[(Some(MAC), "192.0.2.10")]),
+            (&["fa:16:3e:00:00:0a 192.0.2.10", "unknown"], &[(Some(MAC), "192.0.2.10")]),
+            (
+                &[" fa:16:3e:00:00:0a  192.0.2.10   2001:DB8:0::10 "],
+                &[(Some(MAC), "192.0.2.10"), (Some(MAC), "2001:db8::10")],
+            ),
+            (&["fa:16:3e:00:00:0a", "fa:16:3e:00:00:0a 192.0.2.10"], &[(Some(MAC), "192.0.2.10")]),
+            (&[], &[]),
+            (&["fa:16:3e:00:00:0a "], &[]),
+            (&["dynamic"], &[]),
+            (&["fa:16:3e:00:00:0a dynamic"], &[]),
+            (&["dynamic 192.0.2.10"], &[(None, "192.0.2.10")]),
+            (&["router"], &[]),
+            (&["unknown"], &[(None, "192.0.2.9"), (None, "2001:db8::9")]),
+            (&["fa:16:3e:00:00:0a", "unknown"], &[(Some(MAC), "192.0.2.9"), (Some(MAC), "2001:db8::9")]),
+        ];
+        for (addresses, expected) in table {
+            let row = row(&[
+                ("name", text("port-1")),
+                ("addresses", set(addresses)),
+                ("external_ids", map([("neutron:cidrs", cidrs)])),
+            ]);
+            let port = Port::parse(&row).unwrap();
+            let actual: Vec<_> = port.ips().map(|(mac, ip)| (mac.map(|mac| mac.to_string()), ip.to_string())).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(mac, ip)| (mac.map(ToOwned::to_owned), (*ip).to_owned())).collect();
+            assert_eq!(actual, expected, "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn vip_keys() {
+        let table = [
+            ("192.0.2.50:80", Some("192.0.2.50")),
+            ("192.0.2.50", Some("192.0.2.50")),
+            ("[2001:db8::50]:80", Some("2001:db8::50")),
+            ("[2001:db8::50]", Some("2001:db8::50")),
+            ("2001:db8::50", Some("2001:db8::50")),
+            ("2001:DB8:0:0::50", Some("2001:db8::50")),
+            ("x:80", None),
+            ("", None),
+        ];
+        for (key, expected) in table {
+            assert_eq!(vip_address(key).ok().map(|ip| ip.to_string()).as_deref(), expected, "{key}");
+        }
+        let both = map([("192.0.2.50:80", "x"), ("192.0.2.50:443", ""), ("^vip:80", "x"), ("198.51.100.5:80", "y")]);
+        let lb = LoadBalancer::parse(&row(&[("name", text("lb")), ("vips", both)])).unwrap();
+        assert_eq!(lb.vips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.50", "198.51.100.5"]);
+    }
+
+    #[test]
+    fn a_bad_row_names_itself_its_column_and_the_problem() {
+        let table: &[(&str, Value, &str)] = &[
+            ("name", map([]), "row 00000000-0000-0000-0000-000000000007: column name: should be a string, is a map"),
+            ("up", text("yes"), "port-1: column up: should be one boolean"),
+            ("addresses", set(&["here"]), "port-1: column addresses: 'here' is not an Ethernet address"),
+            ("addresses", map([("a", "b")]), "port-1: column addresses: should be a set, is a map"),
+            ("options", set(&["a"]), "port-1: column options: should be a map, is a set"),
+            (
+                "external_ids",
+                map([("neutron:cidrs", "10.0.0.1/33")]),
+                "port-1: column external_ids:neutron:cidrs: '10.0.0.1/33' is not an address with a prefix length",
+            ),
+        ];
+        for (column, value, says) in table {
+            let mut bad = row(&[("name", text("port-1"))]);
+            bad.insert(Arc::from(*column), value.clone());
+            let warning = Port::parse(&bad).unwrap_err().warning(Port::TABLE, Uuid::from_u128(7), &bad).to_string();
+            let says = says.strip_prefix("row ").unwrap_or(says);
+            assert!(warning.starts_with(&format!("Logical_Switch_Port {says}")), "{warning}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_a_vlan_or_none() {
+        let tag = |atoms: Vec<Atom>| {
+            let row = row(&[("name", text("l")), ("type", text("localnet")), ("tag", Value::Set(atoms))]);
+            Port::parse(&row).map(|port| port.infrastructure.unwrap().tag)
+        };
+        assert_eq!(tag(vec![]).unwrap(), None);
+        assert_eq!(tag(vec![Atom::Integer(0)]).unwrap(), None);
+        assert_eq!(tag(vec![Atom::Integer(4094)]).unwrap(), Some(4094));
+        assert!(tag(vec![Atom::Integer(4095)]).is_err());
+        assert!(tag(vec![Atom::Integer(1), Atom::Integer(2)]).is_err());
+    }
+
+    #[test]
+    fn what_is_quoted_is_short_and_printable() {
+        assert_eq!(shorten("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        assert!(shorten(&"x".repeat(1000)).chars().count() <= 81);
+    }
+}
