@@ -1,4 +1,4 @@
-"""TCP MD5 (RFC 2385) with FRR and BIRD: every segment is signed; a wrong password gives no session, the right one does."""
+"""TCP MD5 (RFC 2385) with FRR and BIRD: every segment is signed; a wrong password gives no session, the-right-one does."""
 
 from lab import topology
 from lab.shell import wait_for
@@ -18,7 +18,7 @@ def run(s):
     capture = s.capture("host", "eth1")
     leaf = s.peer(s.parameters["peer"])
     s.step("a wrong password: no session, and the state says that we keep trying")
-    ours = s.ours(PASSWORD="the wrong one")
+    ours = s.ours(PASSWORD="the-wrong-one")
     try:
         wait_for("a session", lambda: ours.established("10.0.1.1"), 4.0)
     except Exception:  # noqa: BLE001 - it must not come up
@@ -26,7 +26,7 @@ def run(s):
     else:
         s.expect(False, "a session came up with the wrong password")
     s.step("the right password, by reload")
-    ours.configure(s.text("host.toml", PASSWORD="the right one"))
+    ours.configure(s.text("host.toml", PASSWORD="the-right-one"))
     ours.command("reload")
     for mine, theirs in (("10.0.1.2", "10.0.1.1"), ("fd00:1::2", "fd00:1::1")):
         leaf.wait_established(mine)
@@ -37,5 +37,5 @@ def run(s):
     capture.stop()
     unsigned = capture.decode("bgp && !(tcp.option_kind == 19)", "frame.number", "ip.src", "ipv6.src")
     s.equal(unsigned, [], "BGP packets without the MD5 option")
-    s.expect("the right one" not in ours.node.log(ours.name), "the password is in the log")
-    s.expect("the right one" not in ours.command("show", "neighbors", "--json"), "the password is in `show neighbors`")
+    s.expect("the-right-one" not in ours.node.log(ours.name), "the password is in the log")
+    s.expect("the-right-one" not in ours.command("show", "neighbors", "--json"), "the password is in `show neighbors`")
