@@ -97,17 +97,17 @@ impl AdjOut {
         due
     }
 
-    /// Begins to answer a route refresh, and says so where the peer understands it (RFC 7313 §4). "a BGP speaker … MUST NOT send a
-    /// BoRR for an AFI/SAFI to a neighbor before it sends the EoR for the AFI/SAFI to the neighbor"; nor is one begun while another
-    /// is under way.
+    /// Begins to answer a route refresh, and says so where the peer understands it (RFC 7313 §4), but "MUST NOT send a BoRR for an
+    /// AFI/SAFI to a neighbor before it sends the EoR for the AFI/SAFI to the neighbor": until then the answer goes without marks.
+    /// Nor is one begun while another is under way.
     fn begin_refresh(&mut self, family: Family, out: &mut BytesMut) -> bool {
-        let enhanced = self.context.context.enhanced_refresh;
         let todo = self.families.of_mut(family);
-        if !todo.refresh_asked || !todo.complete || todo.end_due {
+        if !todo.refresh_asked || todo.end_due {
             return false;
         }
+        let marked = self.context.context.enhanced_refresh && todo.complete;
         todo.refresh_asked = false;
-        todo.end_due = enhanced;
+        todo.end_due = marked;
         todo.pending.clear();
         todo.announced = 0;
         let routes = self.routes.as_deref().map_or(&[][..], super::RouteSet::routes);
@@ -123,7 +123,7 @@ impl AdjOut {
             }
         }
         todo.order(&self.states);
-        enhanced && self.refresh_marker(family, BEGIN_OF_REFRESH, out)
+        marked && self.refresh_marker(family, BEGIN_OF_REFRESH, out)
     }
 
     fn end_refresh(&mut self, family: Family, out: &mut BytesMut) -> bool {

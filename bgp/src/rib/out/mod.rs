@@ -80,11 +80,10 @@ impl FamilyOut {
         self.pending.get(self.announced..).unwrap_or_default()
     }
 
-    /// Whether there is nothing to send. Of a partial set neither End-of-RIB nor the answer to a refresh, which comes after it,
-    /// can be sent yet.
+    /// Whether there is nothing to send. End-of-RIB does not follow a partial set.
     fn is_idle(&self, partial: bool) -> bool {
         (self.complete || partial)
-            && !((self.refresh_asked && self.complete) || self.end_due)
+            && !(self.refresh_asked || self.end_due)
             && self.withdrawals_left().is_empty()
             && self.pending_left().is_empty()
     }
