@@ -19,7 +19,7 @@ pub enum Impact {
 pub struct Change {
     /// The strongest effect of any key.
     pub impact: Impact,
-    /// The keys that differ.
+    /// The keys that differ, as the configuration file names them.
     pub keys: Vec<&'static str>,
 }
 
@@ -34,8 +34,8 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         (Reset, "hold_time", old.hold_time != new.hold_time),
         (Reset, "keepalive", old.keepalive != new.keepalive),
         (Reset, "ttl_security", old.ttl_security != new.ttl_security),
-        (Reset, "multihop", old.multihop != new.multihop),
-        (Reset, "next_hop_format", old.next_hop_format != new.next_hop_format),
+        (Reset, "ebgp_multihop", old.multihop != new.multihop),
+        (Reset, "nexthop_format", old.next_hop_format != new.next_hop_format),
         (Reset, "local_address", old.local_address != new.local_address),
         (Reset, "bind_interface", old.bind_interface != new.bind_interface),
         (Reset, "role", old.role != new.role),
@@ -43,7 +43,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         // What routes are told and heard.
         (Refresh, "next_hop_self", old.next_hop_self != new.next_hop_self),
         (Refresh, "prefix_list_out", old.prefix_list_out != new.prefix_list_out),
-        (Refresh, "export_rules", old.export_rules != new.export_rules),
+        (Refresh, "export", old.export_rules != new.export_rules),
         (Refresh, "graceful_shutdown", old.graceful_shutdown != new.graceful_shutdown),
         (Refresh, "prefix_list_in", old.prefix_list_in != new.prefix_list_in),
         (Refresh, "allowas_in", old.allowas_in != new.allowas_in),
