@@ -180,6 +180,17 @@ PREFIX        NEXT HOP  NEIGHBOURS    WHY
 }
 
 #[test]
+fn show_neighbors_says_more_when_asked() {
+    let shown = stdout(&Served::new(true).command(&["show", "neighbors", "-v"]));
+    for line in [
+        "  state:             Established for 1m 15s, up 2 times, lost 0 times",
+        "  ipv4:              7 advertised, 0 received, 0 accepted",
+    ] {
+        assert!(shown.lines().any(|l| l == line), "{line} is not in\n{shown}");
+    }
+}
+
+#[test]
 fn show_json_is_what_the_api_says() {
     let served = Served::new(true);
     for topic in ["summary", "neighbors", "routes", "exposures", "wiring", "bfd"] {
@@ -213,7 +224,7 @@ fn reload_and_drain_act_and_say_so() {
     let refused = served.command(&["reload"]);
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(stderr(&refused), "c.toml:1:1: no\n");
-    assert_eq!(stdout(&served.command(&["drain"])), "draining: neighbours are told to prefer other ways\n");
+    assert_eq!(stdout(&served.command(&["drain"])), "draining: traffic is being moved away\n");
     assert_eq!(stdout(&served.command(&["undrain"])), "no longer draining\n");
 }
 
@@ -309,4 +320,45 @@ fn a_socket_in_use_is_left_alone_and_a_stale_one_is_replaced() {
     std::fs::write(&file, "precious").unwrap();
     assert!(matches!(bind(&file), Err(BindError::NotASocket(_))));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+/// Every key of every object is in the manual.
+#[test]
+fn the_manual_has_every_key() {
+    fn keys(value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                for (key, value) in map {
+                    found.insert(key.clone());
+                    keys(value, found);
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    let mut see = |value: serde_json::Value| keys(&value, &mut found);
+    let summary = Summary {
+        exposures: Some(ovn_bgpd::api::model::ExposureCounts::default()),
+        northbound: Some(ovn_bgpd::api::model::Database::default()),
+        chassis: Some(ovn_bgpd::api::model::Chassis::default()),
+        ..Summary::default()
+    };
+    see(serde_json::to_value(summary).unwrap());
+    let bfd = Some(ovn_bgpd::api::model::NeighborBfd::default());
+    see(serde_json::to_value(Neighbor { bfd, ..neighbor() }).unwrap());
+    see(serde_json::to_value(Bfd::default()).unwrap());
+    see(serde_json::to_value(Wiring::default()).unwrap());
+    see(serde_json::to_value(Explain { steps: vec![Step::default()], ..Explain::default() }).unwrap());
+    see(serde_json::to_value(ovn_bgpd::api::model::Plan::default()).unwrap());
+    see(serde_json::to_value(DrainReport::default()).unwrap());
+    let neighbors = vec![ReloadNeighbor { neighbor: String::new(), action: ReloadAction::Add, changed: Vec::new() }];
+    see(serde_json::to_value(ReloadReport { neighbors, ..ReloadReport::default() }).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    see(serde_json::to_value(runtime.block_on(Fake { ready: true }.routes()).unwrap()).unwrap());
+    for key in found {
+        assert!(manual.contains(&format!("`{key}`")), "{key} is not in docs/api.md");
+    }
 }

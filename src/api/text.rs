@@ -126,7 +126,7 @@ fn or_dash<T: ToString>(value: Option<T>) -> String {
 pub fn summary(s: &Summary, paint: Paint) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
-        let _ = writeln!(out, "{:<14}{value}", format!("{name}:"));
+        let _ = writeln!(out, "{:<15} {value}", format!("{name}:"));
     };
     line("ovn-bgpd", format!("{}, up {}", s.version, ago(s.uptime_seconds)));
     line("BGP", format!("AS {}, router ID {}", s.asn, s.router_id));
@@ -210,7 +210,8 @@ pub fn neighbors(all: &[Neighbor], paint: Paint) -> String {
             or_dash(first.map(|f| f.received)),
             or_dash(first.map(|f| f.accepted)),
             or_dash(n.bfd.as_ref().map(|b| &b.state)),
-            n.last_reason.clone().unwrap_or_default(),
+            // Once a session is up, nobody asks any more why an earlier one was not.
+            n.last_reason.clone().filter(|_| n.uptime_seconds.is_none()).unwrap_or_default(),
         ]);
         for f in families {
             let none = String::new;
@@ -219,6 +220,69 @@ pub fn neighbors(all: &[Neighbor], paint: Paint) -> String {
         }
     }
     grid.finish("no neighbours")
+}
+
+/// `show neighbors -v`: everything about each.
+pub fn neighbors_in_full(all: &[Neighbor], paint: Paint) -> String {
+    let each: Vec<String> = all.iter().map(|n| neighbor_in_full(n, paint)).collect();
+    if each.is_empty() { neighbors(all, paint) } else { each.join("\n") }
+}
+
+fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
+    let mut out = format!("{}\n", paint.paint(Tone::Head, &n.neighbor));
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|v| !v.is_empty()) {
+            let _ = writeln!(out, "  {:<18} {value}", format!("{name}:"));
+        }
+    };
+    line("description", n.description.clone());
+    let kind = n.kind.as_ref().map(|k| format!(" ({k})")).unwrap_or_default();
+    line("AS", Some(format!("{}{kind}, ours {}", or_dash(n.remote_as), n.local_as)));
+    line("peer group", n.peer_group.clone());
+    line("interface", n.interface.clone());
+    let tone = if n.uptime_seconds.is_some() { Tone::Good } else { Tone::Bad };
+    let counts = format!("up {} times, lost {} times", n.established_count, n.lost_count);
+    line("state", Some(format!("{} for {}, {counts}", paint.paint(tone, &n.state), ago(n.state_seconds))));
+    line("shut down", n.shutdown.clone().map(|text| if text.is_empty() { "yes".to_owned() } else { text }));
+    line("next attempt", n.next_attempt_seconds.map(|s| format!("in {}", ago(s))));
+    line("router ID", n.router_id.clone());
+    line("connection", n.local_endpoint.as_ref().map(|l| format!("{l} to {}", or_dash(n.remote_endpoint.as_ref()))));
+    let t = &n.timers;
+    let (hold, keepalive, retry) = (t.hold_time_seconds, t.keepalive_seconds, t.connect_retry_seconds);
+    line("timers", Some(format!("hold {hold} s, keepalive {keepalive} s, connect retry {retry} s")));
+    let hops = n.security.ttl_security.map(|hops| format!("GTSM {hops} hops"));
+    let failures = Some(n.security.signature_failures).filter(|f| *f > 0).map(|f| format!("{f} signature failures"));
+    let security =
+        [n.security.md5.then(|| "TCP-MD5".to_owned()), n.security.ao.then(|| "TCP-AO".to_owned()), hops, failures];
+    line("security", Some(security.into_iter().flatten().collect::<Vec<_>>().join(", ")));
+    line("BFD", n.bfd.as_ref().map(|b| format!("{} (profile {})", b.state, b.profile)));
+    line("graceful restart", n.graceful_restart.clone());
+    line("we offered", Some(n.capabilities.sent.join(", ")));
+    line("it offered", Some(n.capabilities.received.join(", ")));
+    let m = n.messages;
+    let (sent, received) = (m.sent, m.received);
+    line(
+        "messages",
+        Some(format!("{sent} sent ({} updates), {received} received ({} updates)", m.updates_sent, m.updates_received)),
+    );
+    line("octets", Some(format!("{} sent, {} received", m.bytes_sent, m.bytes_received)));
+    let faults = (n.treated_as_withdraw, n.attributes_discarded);
+    let faulty = format!("{} updates treated as withdraw, {} attributes discarded (RFC 7606)", faults.0, faults.1);
+    line("faults", (faults != (0, 0)).then(|| paint.paint(Tone::Bad, &faulty)));
+    line("last error sent", n.last_error_sent.clone());
+    line("last error received", n.last_error_received.clone());
+    line("last reason", n.last_reason.clone());
+    for f in &n.families {
+        let what = if f.negotiated {
+            let limit = f.max_prefixes.map(|max| format!(" of at most {max}")).unwrap_or_default();
+            let next_hop = f.next_hop.as_ref().map(|n| format!(", next hop {n}")).unwrap_or_default();
+            format!("{} advertised, {} received, {} accepted{limit}{next_hop}", f.advertised, f.received, f.accepted)
+        } else {
+            "not negotiated".to_owned()
+        };
+        line(&f.family, Some(what));
+    }
+    out
 }
 
 /// `show routes`.

@@ -23,7 +23,7 @@ pub(super) struct Global {
     /// How diagnostics are written to stderr.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
-    /// Say more; twice: everything.
+    /// Say more; twice: everything. With `show neighbors`: all about each.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
 }

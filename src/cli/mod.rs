@@ -49,7 +49,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Check { config } => check::run(&config),
         Command::Plan(arguments) => plan::run(&arguments),
-        Command::Show { topic, json } => show::show(&cli.global.socket, topic, json),
+        Command::Show { topic, json } => show::show(&cli.global.socket, topic, json, cli.global.verbose > 0),
         Command::Explain { address, json } => show::explain(&cli.global.socket, address, json),
         Command::Reload { dry_run, json } => show::reload(&cli.global.socket, dry_run, json),
         Command::Drain { json } => show::drain(&cli.global.socket, true, json),

@@ -12,8 +12,8 @@ use super::output::{self, Failure};
 use crate::api::model::{DrainReport, Explain, ReloadReport};
 use crate::api::text;
 
-/// Prints one of the tables.
-pub(super) fn show(socket: &Path, topic: Topic, json: bool) -> Result<ExitCode, Failure> {
+/// Prints one of the tables; `verbose`: everything about each neighbour.
+pub(super) fn show(socket: &Path, topic: Topic, json: bool, verbose: bool) -> Result<ExitCode, Failure> {
     let answer = ask(socket, Method::GET, topic.path(), &[])?;
     if json {
         return print_json(&answer);
@@ -21,6 +21,7 @@ pub(super) fn show(socket: &Path, topic: Topic, json: bool) -> Result<ExitCode, 
     let paint = output::paint();
     output::print(&match topic {
         Topic::Summary => text::summary(&answer.read()?, paint),
+        Topic::Neighbors if verbose => text::neighbors_in_full(&answer.read::<Vec<_>>()?, paint),
         Topic::Neighbors => text::neighbors(&answer.read::<Vec<_>>()?, paint),
         Topic::Routes => text::routes(&answer.read::<Vec<_>>()?, paint),
         Topic::Learned => text::learned(&answer.read::<Vec<_>>()?, paint),
@@ -66,7 +67,7 @@ pub(super) fn drain(socket: &Path, drain: bool, json: bool) -> Result<ExitCode, 
     }
     let report: DrainReport = answer.read()?;
     output::print(match (report.draining, report.changed) {
-        (true, true) => "draining: neighbours are told to prefer other ways\n",
+        (true, true) => "draining: traffic is being moved away\n",
         (true, false) => "draining already\n",
         (false, true) => "no longer draining\n",
         (false, false) => "not draining\n",

@@ -519,6 +519,62 @@ fn the_reference_and_the_documentation_have_every_key() {
     }
 }
 
+/// What the manual says a reload does is what the speaker says it does.
+#[test]
+fn the_manual_tells_the_truth_about_reloading() {
+    use bgp::speaker::{Impact, classify};
+    let manual = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+    let (_, options) = manual.split_once("### Options of a session").unwrap();
+    let said = |key: &str| {
+        let row = options.lines().find(|line| line.starts_with(&format!("| `{key}` |"))).unwrap();
+        row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap().to_owned()
+    };
+    let neighbor = |option: &str| {
+        let text = format!(
+            "[bgp]\nasn = 65000\nrouter_id = \"192.0.2.1\"\n[prefix_lists]\nx = [\"permit any\"]\ny = [\"deny any\"]\n[[bgp.neighbors]]\naddress = \"10.0.0.1\"\n{option}\n"
+        );
+        let config = read(&text).into_result().unwrap().0;
+        config.bgp.neighbors[0].peer.clone()
+    };
+    let table = [
+        ("description", "\"a\"", "\"b\""),
+        ("password", "\"a\"", "\"b\""),
+        ("families", "[\"ipv4\"]", "[\"ipv6\"]"),
+        ("allowas_in", "false", "\"origin\""),
+        ("hold_time", "\"9s\"", "\"30s\""),
+        ("keepalive", "\"3s\"", "\"4s\""),
+        ("connect_retry", "\"3s\"", "\"4s\""),
+        ("ttl_security", "false", "1"),
+        ("ebgp_multihop", "false", "2"),
+        ("next_hop_self", "false", "true"),
+        ("nexthop_format", "\"single\"", "\"double\""),
+        ("prefix_list_in", "\"x\"", "\"y\""),
+        ("prefix_list_out", "\"x\"", "\"y\""),
+        ("export", "[{ med = 1 }]", "[{ med = 2 }]"),
+        ("max_prefixes", "1", "2"),
+        ("role", "\"customer\"", "\"peer\""),
+        ("local_address", "\"10.0.0.2\"", "\"10.0.0.3\""),
+        ("bind_interface", "\"eth0\"", "\"eth1\""),
+        ("port", "179", "1179"),
+        ("passive", "false", "true"),
+        ("graceful_shutdown", "false", "true"),
+        ("shutdown", "false", "\"bye\""),
+    ];
+    for (key, old, new) in table {
+        let [old, new] = [old, new].map(|value| neighbor(&format!("remote_as = 65001\n{key} = {value}")));
+        let change = classify(&old, &new);
+        let word = match change.impact {
+            Impact::Nothing => "nothing",
+            Impact::Refresh => "refresh",
+            Impact::Reset => "reset",
+        };
+        assert!(said(key).starts_with(word), "{key}: the manual says {}, it is {word}", said(key));
+        assert_eq!(change.keys, [key], "named as in the file");
+    }
+    let change = classify(&neighbor("remote_as = 65001"), &neighbor("remote_as = \"external\""));
+    assert!(change.impact == Impact::Reset && said("remote_as").starts_with("reset"));
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC*") {
