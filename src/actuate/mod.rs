@@ -6,6 +6,8 @@
 //! | [`fib`] | learned routes |
 //! | [`monitor`] | "somebody changed the kernel's state" |
 //! | [`ovs`] | flows on the bridges |
+//! | `adopt` | taking over what ovn-bgp-agent left |
+//! | `netlink` | rtnetlink messages and sockets |
 //! | [`rt_tables`] | the routing table of a bridge, shared with iproute2 by file |
 
 mod adopt;
@@ -16,55 +18,9 @@ mod netlink;
 pub mod ovs;
 pub mod rt_tables;
 
-use std::collections::BTreeMap;
 use std::io;
 
-use self::kernel::{Kernel, Scope};
-use self::ovs::Ovs;
-use crate::desired::wiring::{Key, Object, Spec};
-use crate::diff::Op;
-
-/// Kernel and bridges together.
-pub struct Actuators {
-    /// The kernel.
-    pub kernel: Kernel,
-    /// The bridges.
-    pub ovs: Ovs,
-}
-
-impl Actuators {
-    /// What is ours and what is there under the wanted keys, and the bridges that could not be asked with the reason. The flows
-    /// of these read as absent: a switch that cannot be asked forwards for nobody.
-    ///
-    /// Errors when the kernel cannot be asked.
-    pub async fn observe(
-        &mut self,
-        scope: &Scope,
-        wanted: &BTreeMap<Key, Object>,
-    ) -> io::Result<(BTreeMap<Key, Spec>, BTreeMap<String, String>)> {
-        let mut found = self.kernel.observe(scope, wanted)?;
-        let (flows, silent) = self.ovs.observe().await;
-        found.extend(flows);
-        Ok((found, silent))
-    }
-
-    /// Applies the operations in the order given, each in its world: one result each, a failure does not stop the rest.
-    pub async fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), OpError>> {
-        let mut results = Vec::with_capacity(ops.len());
-        for run in ops.chunk_by(|a, b| is_flow(a) == is_flow(b)) {
-            if run.first().is_some_and(is_flow) {
-                results.extend(self.ovs.apply(run).await);
-            } else {
-                results.extend(self.kernel.apply(run));
-            }
-        }
-        results
-    }
-}
-
-fn is_flow(op: &Op) -> bool {
-    matches!(op.key(), Key::Flow { .. })
-}
+use crate::desired::wiring::Key;
 
 /// Why an operation did not take effect.
 #[derive(Debug, thiserror::Error)]
@@ -111,4 +67,22 @@ pub enum OpError {
     /// This world has no such objects.
     #[error("not an object of the {0}")]
     WrongWorld(&'static str),
+}
+
+/// An object in words close to iproute2's.
+fn describe(key: &Key) -> String {
+    match key {
+        Key::LinkUp { device } => format!("link {device}"),
+        Key::VlanDevice { name } => format!("VLAN device {name}"),
+        Key::Address { device, address } => format!("address {address} dev {device}"),
+        Key::Sysctl { path } => format!("sysctl {path}"),
+        Key::Route { table, to } => format!("route {to} table {table}"),
+        Key::Rule { to: Some(to), table, .. } => format!("rule to {to} lookup {table}"),
+        Key::Rule { to: None, v6, table } => format!("rule of IPv{} lookup {table}", if *v6 { 6 } else { 4 }),
+        Key::Neighbour { device, address } => format!("neighbour {address} dev {device}"),
+        Key::Proxy { device, address } => format!("proxy {address} dev {device}"),
+        Key::Flow { bridge, in_port, v6 } => {
+            format!("flow {} in_port={in_port} on {bridge}", if *v6 { "ipv6" } else { "ip" })
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::OpError;
+use super::{OpError, describe};
 use crate::desired::wiring::{Key, Spec};
 use crate::diff::Op;
 use crate::mac::Mac;
@@ -241,5 +241,5 @@ fn object(bridge: &str, flow: &FoundFlow) -> Option<(Key, Spec)> {
 
 fn explain(op: &Op, refusal: &crate::openflow::message::Refusal) -> OpError {
     let verb = if matches!(op, Op::Set(..)) { "add" } else { "remove" };
-    OpError::Refused { what: format!("{verb} {}", super::kernel::describe(op.key())), reason: refusal.to_string() }
+    OpError::Refused { what: format!("{verb} {}", describe(op.key())), reason: refusal.to_string() }
 }

@@ -226,3 +226,79 @@ fn read_actions_10(bytes: &[u8]) -> Option<Mac> {
 fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     bytes.get(offset..)?.first_chunk().map(|octets| u64::from_be_bytes(*octets))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn flow() -> impl Strategy<Value = Flow> {
+        (any::<(u16, u64, u16, u16)>(), any::<[u8; 6]>()).prop_map(|((priority, cookie, in_port, eth_type), mac)| {
+            Flow { table: 0, priority, cookie, in_port, eth_type, set_dst: Mac(mac) }
+        })
+    }
+
+    /// The flow as a switch would list it.
+    fn listed(version: Version, flow: &Flow) -> Vec<u8> {
+        let mut entry = vec![0, 0, flow.table, 0];
+        if version == Version::V10 {
+            entry.extend(match_10(Some(flow)));
+            entry.extend([0; 8]);
+            entry.extend(flow.priority.to_be_bytes());
+            entry.extend([0; 10]);
+            entry.extend(flow.cookie.to_be_bytes());
+            entry.extend([0; 16]);
+            entry.extend(actions_10(flow));
+        } else {
+            entry.extend([0; 8]);
+            entry.extend(flow.priority.to_be_bytes());
+            entry.extend([0; 10]);
+            entry.extend(flow.cookie.to_be_bytes());
+            entry.extend([0; 16]);
+            entry.extend(match_13(Some(flow)));
+            entry.extend(instructions_13(flow));
+        }
+        let length = u16::try_from(entry.len()).unwrap();
+        entry[..2].copy_from_slice(&length.to_be_bytes());
+        entry
+    }
+
+    fn version() -> impl Strategy<Value = Version> {
+        prop_oneof![Just(Version::V10), Just(Version::V13), Just(Version::V14)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_listed_flow_is_read_as_what_it_was_written(version in version(), flows in proptest::collection::vec(flow(), 0..4)) {
+            let bytes: Vec<u8> = flows.iter().flat_map(|flow| listed(version, flow)).collect();
+            let expected: Vec<FoundFlow> = flows
+                .iter()
+                .map(|flow| FoundFlow {
+                    table: 0,
+                    priority: flow.priority,
+                    cookie: flow.cookie,
+                    matches: Some((flow.in_port, flow.eth_type)),
+                    set_dst: Some(flow.set_dst),
+                })
+                .collect();
+            prop_assert_eq!(read_flows(version, &bytes), Some(expected));
+        }
+
+        #[test]
+        fn a_damaged_list_makes_nothing_panic(
+            version in version(),
+            flow in flow(),
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = listed(version, &flow);
+            for (index, value) in damage {
+                let index = index.index(bytes.len());
+                bytes[index] = value;
+            }
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let _ = read_flows(version, &bytes);
+        }
+    }
+}
