@@ -26,6 +26,11 @@ fn messages() {
 }
 
 #[test]
+fn bfd_packets() {
+    assert!(judge_all(include_str!("vectors/bfd.jsonl")) > 50);
+}
+
+#[test]
 fn a_judge_that_finds_no_fault_would_be_of_no_use() {
     let (id, verdict) = judge::line(
         r#"{"id": "x", "hex": "ffffffffffffffffffffffffffffffff001304", "expect": {"outcome": "session_reset"}}"#,

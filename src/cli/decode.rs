@@ -90,7 +90,13 @@ fn bfd(payload: &[u8]) -> serde_json::Value {
                 "required_min_echo_rx_us": packet.required_min_echo_rx,
             },
         }),
-        Err(rule) => json!({ "type": "BFD", "length": length, "outcome": "discard", "reason": rule.to_string() }),
+        Err(rule) => json!({
+            "type": "BFD",
+            "length": length,
+            "outcome": "discard",
+            "offset": rule.offset(),
+            "reason": rule.to_string(),
+        }),
     }
 }
 

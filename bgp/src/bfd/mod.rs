@@ -54,9 +54,9 @@ pub enum Discard {
     /// Your Discriminator is zero and there is no session for this peer on this interface.
     #[error("RFC 5880 §6.8.6: no session for this peer and interface")]
     NoSession,
-    /// The packet is from another source or interface than the session it names.
-    #[error("source or interface does not belong to the session")]
-    Source,
+    /// The packet came in by another interface than the session it names is bound to.
+    #[error("RFC 5881 §3: the session is bound to another interface")]
+    Interface,
     /// TTL or Hop Limit is not 255 (RFC 5881 §5).
     #[error("RFC 5881 §5: TTL or Hop Limit is not 255")]
     Ttl,
@@ -84,4 +84,24 @@ pub enum Discard {
     /// Our session is AdminDown.
     #[error("RFC 5880 §6.8.6: the session is administratively down")]
     AdminDown,
+}
+
+impl Discard {
+    /// Octets from the start of the payload to what is wrong with it; `None` if the fault is not in its octets.
+    pub const fn offset(self) -> Option<usize> {
+        Some(match self {
+            Self::Version => 0,
+            Self::Multipoint | Self::AuthUnexpected | Self::AuthMissing => 1,
+            Self::DetectMult => 2,
+            Self::Truncated | Self::Length | Self::LengthBeyondPayload => 3,
+            Self::MyDiscriminator => 4,
+            Self::UnknownDiscriminator | Self::ZeroDiscriminator => 8,
+            Self::AuthType => 24,
+            Self::AuthLength => 25,
+            Self::AuthKey => 26,
+            Self::AuthSequence => 28,
+            Self::AuthDigest => 32,
+            Self::NoSession | Self::Interface | Self::Ttl | Self::AdminDown => return None,
+        })
+    }
 }

@@ -144,8 +144,6 @@ impl Table {
         // single hop, but the digest says more.
         let outcome = if arrival.ttl != 255 && !entry.session.authenticated() {
             Err(Discard::Ttl)
-        } else if arrival.source != key.peer {
-            Err(Discard::Source)
         } else {
             entry.session.receive(arrival.at, &packet, covered)
         };
@@ -156,12 +154,13 @@ impl Table {
         outcome.map(|()| key)
     }
 
-    /// RFC 5880 §6.8.6: by Your Discriminator, and while that is zero by source and interface.
+    /// RFC 5880 §6.8.6: by Your Discriminator ("it MUST be used to select the session", so the source address takes no part), and
+    /// while that is zero by source and interface. A session that is bound to an interface hears nothing from another.
     fn find(&self, arrival: &Arrival<'_>, packet: &Packet) -> Result<SessionKey, Discard> {
         if packet.your_discriminator != 0 {
             let key = self.by_discriminator.get(&packet.your_discriminator).ok_or(Discard::UnknownDiscriminator)?;
             return match &key.interface {
-                Some(interface) if interface != arrival.interface => Err(Discard::Source),
+                Some(interface) if interface != arrival.interface => Err(Discard::Interface),
                 _ => Ok(key.clone()),
             };
         }

@@ -2,6 +2,7 @@
 //!
 //! Shared by `examples/vectors.rs` and `tests/vectors.rs`.
 
+mod bfd;
 mod compare;
 mod machine;
 mod message;
@@ -26,7 +27,7 @@ pub(crate) fn line(line: &str) -> (Option<String>, Verdict) {
     };
     let id = record.get("id").and_then(Value::as_str).map(str::to_owned);
     let verdict = match id.as_deref() {
-        Some(id) if id.starts_with("bfd-") => Verdict::Skip("a BFD packet".into()),
+        Some(id) if id.starts_with("bfd-") => bfd::judge(&record),
         _ => message::judge(&record),
     };
     (id, verdict)
