@@ -1,4 +1,9 @@
 //! Listening sockets: which there should be, and trying again where one could not be opened.
+//!
+//! A password of a link-local peer belongs to its interface: the same address may be at the other end of several. The kernel keeps
+//! keys per socket, so such an interface has a listening socket of its own beside the one for all addresses. Both need
+//! `SO_REUSEPORT`, and among such sockets Linux takes the first that fits, not the one that fits best: those of interfaces have to be
+//! opened first, and the general one again whenever one of them comes later.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,8 +37,20 @@ pub struct ListenerStatus {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     address: SocketAddr,
-    interface: Option<String>,
+    /// Name and index: an interface that was made anew is another one to the kernel.
+    interface: Option<(String, u32)>,
     shared_port: bool,
+}
+
+impl Key {
+    /// Takes everything, and shares its port with sockets that take one interface.
+    const fn is_general(&self) -> bool {
+        self.shared_port && self.interface.is_none()
+    }
+
+    fn interface_name(&self) -> Option<&str> {
+        self.interface.as_ref().map(|(name, _)| name.as_str())
+    }
 }
 
 #[derive(Debug)]
@@ -55,7 +72,10 @@ impl Listeners {
         self.wanted = wanted(config);
         let wanted = &self.wanted;
         self.sockets.retain(|key, _| wanted.contains_key(key));
-        for (key, keys) in wanted {
+        if wanted.keys().any(|key| key.interface.is_some() && !self.sockets.contains_key(key)) {
+            self.sockets.retain(|key, _| !key.is_general());
+        }
+        for (key, keys) in by_interface_first(wanted) {
             match self.sockets.get_mut(key) {
                 Some(Listener::Open { socket, keys: held }) => {
                     if let Err(error) = change_keys(socket, held, keys) {
@@ -64,10 +84,17 @@ impl Listeners {
                 }
                 Some(Listener::Failed { .. }) => {}
                 None => {
-                    let listener = open(now, key, keys, FIRST_WAIT);
-                    self.sockets.insert(key.clone(), listener);
+                    self.sockets.insert(key.clone(), open(now, key, keys, FIRST_WAIT));
                 }
             }
+        }
+    }
+
+    /// Puts the sockets that take everything behind those that take one interface.
+    fn reopen_general(&mut self, now: Instant) {
+        for (key, keys) in self.wanted.iter().filter(|(key, _)| key.is_general()) {
+            self.sockets.remove(key);
+            self.sockets.insert(key.clone(), open(now, key, keys, FIRST_WAIT));
         }
     }
 
@@ -82,6 +109,7 @@ impl Listeners {
 
     /// Tries those again whose time has come.
     pub(super) fn retry(&mut self, now: Instant) {
+        let mut bound_opened = false;
         for (key, listener) in &mut self.sockets {
             let Listener::Failed { retry_at, wait, .. } = listener else { continue };
             if *retry_at <= now
@@ -89,7 +117,11 @@ impl Listeners {
             {
                 let wait = (*wait * 2).min(LONGEST_WAIT);
                 *listener = open(now, key, keys, wait);
+                bound_opened |= key.interface.is_some() && matches!(listener, Listener::Open { .. });
             }
+        }
+        if bound_opened {
+            self.reopen_general(now);
         }
     }
 
@@ -99,7 +131,7 @@ impl Listeners {
                 Listener::Open { socket, .. } => (socket.local_addr().unwrap_or(key.address), None),
                 Listener::Failed { error, .. } => (key.address, Some(error.clone())),
             };
-            ListenerStatus { address, interface: key.interface.clone(), error }
+            ListenerStatus { address, interface: key.interface_name().map(str::to_owned), error }
         };
         self.sockets.iter().map(status).collect()
     }
@@ -129,8 +161,6 @@ impl Listeners {
 fn wanted(config: &Config) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
     let mut addresses: BTreeMap<SocketAddr, Vec<(KeyFor, Secret)>> =
         config.listen.iter().map(|address| (SocketAddr::new(*address, config.port), vec![])).collect();
-    // The same link-local address may be at the other end of several interfaces, with different passwords: a password belongs to
-    // a socket of that interface alone.
     let mut interfaces: BTreeMap<String, Vec<(KeyFor, Secret)>> = BTreeMap::new();
     for peer in config.peers.iter().filter(|peer| peer.shutdown.is_none()) {
         let Some(password) = &peer.password else { continue };
@@ -159,13 +189,20 @@ fn wanted(config: &Config) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
     });
     let bound = interfaces.into_iter().map(|(interface, keys)| {
         let address = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), config.port);
-        (Key { address, interface: Some(interface), shared_port }, keys)
+        let index = sockets::interface_index(&interface).unwrap_or(0);
+        (Key { address, interface: Some((interface, index)), shared_port }, keys)
     });
     general.chain(bound).collect()
 }
 
+/// In the order in which sockets have to be opened.
+fn by_interface_first<T>(wanted: &BTreeMap<Key, T>) -> impl Iterator<Item = (&Key, &T)> {
+    let (bound, general): (Vec<_>, Vec<_>) = wanted.iter().partition(|(key, _)| key.interface.is_some());
+    bound.into_iter().chain(general)
+}
+
 fn open(now: Instant, key: &Key, keys: &[(KeyFor, Secret)], wait: Duration) -> Listener {
-    let socket = sockets::listen(key.address, key.interface.as_deref(), key.shared_port).and_then(|socket| {
+    let socket = sockets::listen(key.address, key.interface_name(), key.shared_port).and_then(|socket| {
         // Before the first connection can come in unsigned it would have to be faster than this.
         let mut held = Vec::new();
         change_keys(&socket, &mut held, keys)?;
@@ -173,7 +210,7 @@ fn open(now: Instant, key: &Key, keys: &[(KeyFor, Secret)], wait: Duration) -> L
     });
     match socket {
         Ok((socket, keys)) => {
-            tracing::info!(address = %key.address, interface = key.interface.as_deref(), "listening");
+            tracing::info!(address = %key.address, interface = key.interface_name(), "listening");
             Listener::Open { socket, keys }
         }
         Err(error) => {

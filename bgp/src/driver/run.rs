@@ -201,6 +201,8 @@ impl Driver {
                 let _ = reply.send(self.speaker.reset_peer(now, &peer, &text));
             }
             Command::Discovered(interface, address) => {
+                // The interface may be another one of the same name.
+                self.listeners.configure(now, &self.config);
                 self.speaker.handle(now, Input::Discovered { interface, address });
             }
             Command::BfdDown(peer) => self.speaker.handle(now, Input::BfdDown { peer }),

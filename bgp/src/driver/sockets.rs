@@ -247,6 +247,11 @@ fn scoped(address: IpAddr, port: u16, interface: Option<&str>) -> io::Result<Soc
     }
 }
 
+/// The number of an interface, if there is one of this name.
+pub(super) fn interface_index(name: &str) -> Option<u32> {
+    if_nametoindex(name).ok()
+}
+
 /// The interface a link-local peer is on.
 pub(super) fn interface_of(remote: &SocketAddr) -> Option<String> {
     match remote {
