@@ -171,10 +171,16 @@ impl Fib {
     fn wanted(&self, learned: &[(Prefix, Vec<bgp::rib::LearnedNextHop>)]) -> BTreeMap<IpNet, FibRoute> {
         let permitted = learned.iter().filter(|(prefix, hops)| self.install.permits(prefix) && !hops.is_empty());
         let route = |prefix: &IpNet, hops: &[bgp::rib::LearnedNextHop]| FibRoute {
-            hops: hops.iter().map(|hop| FibHop { via: hop.address, device: hop.interface.clone() }).collect(),
+            hops: hops
+                .iter()
+                .map(|hop| FibHop { via: hop.address, device: hop.interface.clone() })
+                // The session there will fail in seconds; the traffic leaves now.
+                .filter(|hop| !link_is_down(hop))
+                .collect(),
             source: if matches!(prefix, IpNet::V4(_)) { self.source_ipv4 } else { self.source_ipv6 },
         };
-        permitted.map(|(prefix, hops)| (*prefix, route(prefix, hops))).collect()
+        let routes = permitted.map(|(prefix, hops)| (*prefix, route(prefix, hops)));
+        routes.filter(|(_, route)| !route.hops.is_empty()).collect()
     }
 
     /// A default route of somebody else that is preferred to ours: said once, as long as it is the same.
@@ -224,13 +230,17 @@ fn shown(hop: &FibHop) -> String {
 /// A way out is dead when its link is, or when the neighbour there has a session with us and no longer offers the route: then
 /// what it says is what counts.
 fn is_dead(hop: &FibHop, speaking: &[Speaking]) -> bool {
-    let link_down = hop.device.as_ref().is_some_and(|device| {
-        std::fs::read_to_string(format!("/sys/class/net/{device}/operstate")).is_ok_and(|state| state.trim() == "down")
-    });
-    link_down
+    link_is_down(hop)
         || speaking.iter().any(|peer| {
             peer.told_all && peer.address == hop.via && (peer.interface.is_none() || peer.interface == hop.device)
         })
+}
+
+fn link_is_down(hop: &FibHop) -> bool {
+    hop.device.as_ref().is_some_and(|device| {
+        let state = std::fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
+        state.is_ok_and(|state| matches!(state.trim(), "down" | "lowerlayerdown"))
+    })
 }
 
 /// While neighbours come up after a start, what the former run installed stays beside what is offered now.

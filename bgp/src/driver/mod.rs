@@ -11,10 +11,12 @@
 
 mod config;
 mod connections;
+mod discovery;
 mod listeners;
 mod run;
 mod sockets;
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::Ipv6Addr;
@@ -27,7 +29,7 @@ pub use config::Config;
 pub use listeners::ListenerStatus;
 
 use crate::rib::{LearnedNextHop, RouteSet};
-use crate::speaker::{Event, Learned, Neighbor, PeerAddress, Route, Shutdown, Snapshot};
+use crate::speaker::{Event, Learned, Neighbor, PeerAddress, PeerConfig, Route, Shutdown, Snapshot};
 use crate::types::Prefix;
 use run::Driver;
 
@@ -64,6 +66,17 @@ pub struct Handle {
     routes: watch::Sender<Option<Arc<RouteSet>>>,
     learned: watch::Receiver<LearnedRoutes>,
     events: broadcast::Sender<Event>,
+    /// Interfaces on which neighbours are to be discovered.
+    interfaces: watch::Sender<BTreeSet<String>>,
+}
+
+/// The interfaces whose peers have no address in the configuration.
+fn unnumbered(config: &Config) -> BTreeSet<String> {
+    let interface = |peer: &PeerConfig| match &peer.address {
+        PeerAddress::Interface(name) => Some(name.clone()),
+        _ => None,
+    };
+    config.peers.iter().filter_map(interface).collect()
 }
 
 /// Starts a speaker on a thread of its own.
@@ -76,11 +89,14 @@ pub fn spawn(config: Config) -> io::Result<(Handle, JoinHandle<()>)> {
     let (routes, route_receiver) = watch::channel(None);
     let (learned_sender, learned) = watch::channel(LearnedRoutes::default());
     let events = broadcast::Sender::new(EVENTS_KEPT);
-    let handle = Handle { commands, routes, learned, events: events.clone() };
+    let (interfaces, wanted) = watch::channel(unnumbered(&config));
+    let handle = Handle { commands, routes, learned, events: events.clone(), interfaces };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seed = RandomState::new().hash_one(std::process::id());
+    let discovery = discovery::run(handle.clone(), wanted, seed);
     let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || {
         let driver = Driver::new(config, seed, events, learned_sender);
+        runtime.spawn(discovery);
         runtime.block_on(tokio::task::unconstrained(driver.run(command_receiver, route_receiver)));
     })?;
     Ok((handle, thread))
@@ -95,7 +111,10 @@ impl Handle {
 
     /// Replaces the configuration. Each peer is disturbed no more than its change needs.
     pub fn reconfigure(&self, config: Config) -> Result<(), Gone> {
-        self.send(Command::Reconfigure(Box::new(config)))
+        let interfaces = unnumbered(&config);
+        self.send(Command::Reconfigure(Box::new(config)))?;
+        self.interfaces.send_replace(interfaces);
+        Ok(())
     }
 
     /// Everything there is to see.

@@ -1,17 +1,21 @@
 //! Sockets and their options: the only place with `unsafe`, and the only one that knows what Linux calls things.
 
-#![allow(unsafe_code, reason = "options that no safe wrapper has: TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT, SIOCOUTQ")]
+#![allow(
+    unsafe_code,
+    reason = "options that no safe wrapper has: TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT, ICMP6_FILTER, SIOCOUTQ"
+)]
 
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use libc::{c_int, c_void};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::io::unix::AsyncFd;
 
 use crate::speaker::{Ends, PeerAddress, PeerConfig, RemoteAs, Secret};
 use crate::types::Asn;
@@ -226,6 +230,13 @@ fn set_option<T>(socket: &impl AsFd, level: c_int, name: c_int, value: &T) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets the runtime wait for a socket that it has no type of its own for.
+pub(super) fn watched<T: AsRawFd + Into<OwnedFd>>(socket: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the types given here own their descriptor and never exchange it, so it stays open and the same one for as long as the
+    // `AsyncFd`, which owns them in turn.
+    unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
+}
+
 /// How many octets were written and not yet acknowledged by the other side's TCP.
 pub(super) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut octets: c_int = 0;
@@ -233,6 +244,32 @@ pub(super) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
     // as it is borrowed.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut octets) };
     if result == 0 { Ok(u32::try_from(octets).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A socket for router advertisements and solicitations on one interface. Needs CAP_NET_RAW.
+pub(super) fn router_discovery(interface: &str, index: u32) -> io::Result<Socket> {
+    const ICMP6_FILTER: c_int = 1;
+    const SOLICITATION: u32 = 133;
+    const ADVERTISEMENT: u32 = 134;
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    socket.set_nonblocking(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    // RFC 3542 §3.2: a bit that is set blocks its type.
+    let mut filter = [u32::MAX; 8];
+    for kind in [SOLICITATION, ADVERTISEMENT] {
+        if let Some(word) = filter.get_mut((kind >> 5) as usize) {
+            *word &= !(1 << (kind & 31));
+        }
+    }
+    set_option(&socket, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &filter)?;
+    // RFC 4861 §4.1, §4.2: the hop limit is 255.
+    socket.set_multicast_hops_v6(255)?;
+    socket.set_unicast_hops_v6(255)?;
+    socket.set_multicast_loop_v6(false)?;
+    socket.set_multicast_if_v6(index)?;
+    socket.set_recv_hoplimit_v6(true)?;
+    socket.join_multicast_v6(&crate::unnumbered::message::ALL_ROUTERS, index)?;
+    Ok(socket)
 }
 
 /// A socket address; link-local ones need the interface.

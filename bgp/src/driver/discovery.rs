@@ -1,0 +1,316 @@
+//! The edge of [`crate::unnumbered`]: ICMPv6 sockets, the state of the links, one timer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn6, bind,
+    recv, recvmsg, socket,
+};
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::Handle;
+use super::sockets;
+use crate::unnumbered::message::Message;
+use crate::unnumbered::{Discovery, Output, Settings};
+
+/// Longer than any advertisement that fits a link of 1500 octets; what is cut off fails to parse.
+const LONGEST: usize = 2048;
+/// How often a socket that cannot be made is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Notices of the kernel come in bursts; and should one be lost, this is how late we are.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// One interface with peers to be discovered.
+struct Interface {
+    name: String,
+    machine: Discovery,
+    socket: Option<AsyncFd<Socket>>,
+    /// Of the device the socket is bound to: another one of the same name needs another socket.
+    index: u32,
+    retry_at: Option<Instant>,
+    /// The neighbour the speaker was told.
+    told: Option<Ipv6Addr>,
+}
+
+/// What an interface is like now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Link {
+    index: u32,
+    mac: Option<[u8; 6]>,
+    /// The link-local address, if the link is up and duplicate address detection is over.
+    own: Option<Ipv6Addr>,
+}
+
+/// Looks for neighbours on the interfaces named, for as long as the speaker lives.
+pub(super) async fn run(handle: Handle, mut wanted: watch::Receiver<BTreeSet<String>>, seed: u64) {
+    let mut interfaces: BTreeMap<String, Interface> = BTreeMap::new();
+    let notices =
+        notices().inspect_err(|error| tracing::warn!(%error, "links are looked at every few seconds only")).ok();
+    let mut look_at = Instant::now();
+    loop {
+        let now = Instant::now();
+        let names = wanted.borrow_and_update().clone();
+        if names.len() != interfaces.len() || !names.iter().all(|name| interfaces.contains_key(name)) {
+            configure(&mut interfaces, &names, seed);
+            look_at = now;
+        }
+        if now >= look_at {
+            look(now, &mut interfaces);
+            look_at = now + LOOK_AGAIN;
+        }
+        for interface in interfaces.values_mut() {
+            interface.machine.tick(now);
+            interface.act(&handle);
+        }
+        let deadline = interfaces.values().filter_map(|i| i.machine.next_deadline()).chain([look_at]).min();
+        let idle = interfaces.is_empty();
+        let due = async {
+            match deadline.filter(|_| !idle) {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = noticed(notices.as_ref()) => look_at = Instant::now(),
+            name = readable(&interfaces) => if let Some(interface) = interfaces.get_mut(&name) {
+                interface.read(Instant::now());
+            },
+            () = due => {}
+        }
+    }
+}
+
+fn configure(interfaces: &mut BTreeMap<String, Interface>, names: &BTreeSet<String>, seed: u64) {
+    interfaces.retain(|name, interface| {
+        let stays = names.contains(name);
+        if !stays {
+            // The peer is gone from the configuration: say goodbye. Nobody waits for the speaker to be told, it knows.
+            interface.machine.removed();
+            interface.send_all();
+        }
+        stays
+    });
+    for name in names {
+        interfaces.entry(name.clone()).or_insert_with(|| {
+            warn_of_accept_ra(name);
+            let salt = name.bytes().fold(seed, |sum, byte| sum.rotate_left(7) ^ u64::from(byte));
+            Interface {
+                name: name.clone(),
+                machine: Discovery::new(Settings::default(), salt),
+                socket: None,
+                index: 0,
+                retry_at: None,
+                told: None,
+            }
+        });
+    }
+}
+
+/// A leaf's advertisements would give the host a default route of the kernel's own, with metric 1024 and a lifetime of seconds.
+fn warn_of_accept_ra(interface: &str) {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
+    if std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0") {
+        tracing::warn!(
+            interface,
+            "the kernel accepts router advertisements here and may install a default route of its own beside the learned one: \
+             set net.ipv6.conf.{interface}.accept_ra = 0"
+        );
+    }
+}
+
+/// Reads the state of all links.
+fn look(now: Instant, interfaces: &mut BTreeMap<String, Interface>) {
+    let addresses = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+    for interface in interfaces.values_mut() {
+        let link = link(&interface.name, &addresses);
+        interface.set_link(now, link);
+    }
+}
+
+/// What the kernel says of one link. `addresses` is the text of `/proc/net/if_inet6`.
+fn link(name: &str, addresses: &str) -> Link {
+    let mut link = Link { index: nix::net::if_::if_nametoindex(name).unwrap_or(0), ..Link::default() };
+    let mut running = false;
+    for entry in nix::ifaddrs::getifaddrs().into_iter().flatten().filter(|entry| entry.interface_name == name) {
+        running |= entry.flags.contains(nix::net::if_::InterfaceFlags::IFF_RUNNING);
+        if let Some(found) =
+            entry.address.as_ref().and_then(|a| a.as_link_addr()).and_then(nix::sys::socket::LinkAddr::addr)
+        {
+            link.mac = Some(found);
+        }
+    }
+    if running && link.index != 0 {
+        link.own = addresses.lines().find_map(|line| usable_link_local(line, name));
+    }
+    link
+}
+
+/// A line of `/proc/net/if_inet6`: address, index, prefix length, scope, flags, name; all but the name in hexadecimal.
+fn usable_link_local(line: &str, name: &str) -> Option<Ipv6Addr> {
+    const DAD_FAILED_OR_TENTATIVE: u32 = 0x08 | 0x40;
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let &[address, _, _, _, flags, interface] = fields.as_slice() else { return None };
+    let address = Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?);
+    let flags = u32::from_str_radix(flags, 16).ok()?;
+    let usable = flags & DAD_FAILED_OR_TENTATIVE == 0;
+    (interface == name && address.is_unicast_link_local() && usable).then_some(address)
+}
+
+impl Interface {
+    fn set_link(&mut self, now: Instant, link: Link) {
+        if self.index != link.index {
+            self.socket = None;
+            self.retry_at = None;
+            self.index = link.index;
+        }
+        if link.own.is_some() && self.socket.is_none() && self.retry_at.is_none_or(|at| at <= now) {
+            match sockets::router_discovery(&self.name, link.index).and_then(sockets::watched) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => {
+                    tracing::error!(
+                        interface = self.name,
+                        %error,
+                        "cannot look for neighbours (CAP_NET_RAW is needed); tried again"
+                    );
+                    self.retry_at = Some(now + RETRY);
+                }
+            }
+        }
+        let own = link.own.filter(|_| self.socket.is_some());
+        self.machine.link(now, link.mac, own);
+    }
+
+    /// Takes in everything the socket holds.
+    fn read(&mut self, now: Instant) {
+        let Some(socket) = &self.socket else { return };
+        for (source, hop_limit, octets) in received(socket.get_ref()) {
+            match Message::parse(&octets, source, hop_limit) {
+                Ok(message) => self.machine.received(now, source, message),
+                Err(why) => tracing::debug!(interface = self.name, %source, %why, "ignoring a router message"),
+            }
+        }
+    }
+
+    fn act(&mut self, handle: &Handle) {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Send { to, octets } => self.send(to, &octets),
+                Output::Appeared(address) => {
+                    tracing::info!(interface = self.name, %address, "neighbour discovered");
+                }
+                Output::Gone(address) => tracing::info!(interface = self.name, %address, "neighbour gone"),
+            }
+        }
+        let neighbour = self.machine.neighbour();
+        if self.told != neighbour {
+            self.told = neighbour;
+            // The speaker's end is the end of this task as well.
+            let _ = handle.discovered(self.name.clone(), neighbour);
+        }
+    }
+
+    fn send_all(&mut self) {
+        while let Some(output) = self.machine.poll() {
+            if let Output::Send { to, octets } = output {
+                self.send(to, &octets);
+            }
+        }
+    }
+
+    fn send(&self, to: Ipv6Addr, octets: &[u8]) {
+        let Some(socket) = &self.socket else { return };
+        let to = SocketAddrV6::new(to, 0, 0, self.index);
+        if let Err(error) = socket.get_ref().send_to(octets, &to.into()) {
+            tracing::debug!(interface = self.name, %error, "a router message was not sent");
+        }
+    }
+}
+
+/// Source, hop limit and octets of the messages that wait, at most a turn's worth.
+fn received(socket: &Socket) -> Vec<(Ipv6Addr, u8, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut buffer = [0; LONGEST];
+    while found.len() < 64 {
+        let mut control = nix::cmsg_space!(libc::c_int);
+        let mut parts = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let Ok(message) = recvmsg::<SockaddrIn6>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) else {
+            break;
+        };
+        let hop_limit = message.cmsgs().ok().and_then(|mut all| {
+            all.find_map(|part| match part {
+                ControlMessageOwned::Ipv6HopLimit(limit) => u8::try_from(limit).ok(),
+                _ => None,
+            })
+        });
+        let (Some(source), length) = (message.address.map(|a| a.ip()), message.bytes) else { continue };
+        // A message whose hop limit the kernel did not tell cannot be trusted to come from this link.
+        let octets = buffer.get(..length).unwrap_or_default().to_vec();
+        found.push((source, hop_limit.unwrap_or(0), octets));
+    }
+    found
+}
+
+/// Waits until one of the sockets can be read, and says whose.
+async fn readable(interfaces: &BTreeMap<String, Interface>) -> String {
+    poll_fn(|context| {
+        for interface in interfaces.values() {
+            let Some(socket) = &interface.socket else { continue };
+            if let Poll::Ready(ready) = socket.poll_read_ready(context) {
+                if let Ok(mut guard) = ready {
+                    // Everything is read after this, so the next readiness is a new one.
+                    guard.clear_ready();
+                }
+                return Poll::Ready(interface.name.clone());
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// A socket that hears when a link or an IPv6 address changes; what exactly is looked up afterwards.
+fn notices() -> io::Result<AsyncFd<OwnedFd>> {
+    const RTMGRP_LINK: u32 = 0x1;
+    const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, RTMGRP_LINK | RTMGRP_IPV6_IFADDR))?;
+    sockets::watched(socket)
+}
+
+async fn noticed(socket: Option<&AsyncFd<OwnedFd>>) {
+    let Some(socket) = socket else { return std::future::pending().await };
+    if let Ok(mut guard) = socket.readable().await {
+        let mut buffer = [0; 8192];
+        // An overrun is a notice as well.
+        while recv(socket.get_ref().as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok() {}
+        guard.clear_ready();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_finished_link_local_address_of_the_interface_is_usable() {
+        let line = |flags: &str| format!("fe800000000000000000000000000001 02 40 20 {flags}     eth0");
+        let own = Some(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+        assert_eq!(usable_link_local(&line("80"), "eth0"), own);
+        assert_eq!(usable_link_local(&line("80"), "eth1"), None);
+        assert_eq!(usable_link_local(&line("c0"), "eth0"), None, "tentative");
+        assert_eq!(usable_link_local(&line("88"), "eth0"), None, "duplicate");
+        assert_eq!(usable_link_local("20010db8000000000000000000000001 02 40 00 80 eth0", "eth0"), None, "global");
+        assert_eq!(usable_link_local("nonsense", "eth0"), None);
+    }
+}
