@@ -150,7 +150,7 @@ fn update_port(name: &str, row: &Json) -> Json {
     json!({"op": "update", "table": "Logical_Switch_Port", "where": [["name", "==", name]], "row": row})
 }
 
-fn port<'a>(client: &'a Client, name: &str) -> Option<&'a Row> {
+fn port(client: &Client, name: &str) -> Option<Row> {
     let rows = client.database().get("Logical_Switch_Port")?;
     rows.values().find(|row| row.get("name").and_then(Value::as_str) == Some(name))
 }
@@ -308,8 +308,8 @@ async fn files_backups_and_dumps_hold_what_the_server_says() {
     for name in ["nb.db", "backup", "dump"] {
         let database = ovn_bgpd::ovsdb::file::load(&server.path(name)).unwrap();
         let (uuid, row) = database["Logical_Switch_Port"].iter().next().unwrap();
-        for (column, value) in &live[uuid] {
-            assert_eq!(row.get(column), Some(value), "{name}: {column}");
+        for (column, value) in live.get(uuid).unwrap() {
+            assert_eq!(row.get(&column), Some(&value), "{name}: {column}");
         }
     }
     run("ovsdb-tool", &["create-cluster", "cluster.db", "nb.db", "tcp:127.0.0.1:6644"], server.home.path());
@@ -371,4 +371,82 @@ async fn tls_wants_the_right_ca_and_a_certificate_but_no_names() {
         let Event::Down { reason } = next(&mut client).await else { panic!("that should not have worked") };
         assert!(reason.contains(says) && reason.contains(&remote.to_string()), "{reason}");
     }
+}
+
+/// The allocator of the program, so that the measurement below means something.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Resident memory now, and its peak, in MiB.
+fn resident() -> (u64, u64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let of = |name| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}
+
+/// A port as Neutron writes it.
+fn neutron_port(number: u32) -> Json {
+    let id = |kind: u32, n: u32| format!("{kind:08x}-0000-4000-8000-{n:012x}");
+    let address = format!("10.{}.{}.{}", number >> 16, number >> 8 & 255, number & 255);
+    let network = format!("neutron-{}", id(9, number / 100));
+    json!({
+        "name": id(1, number), "up": true, "type": "",
+        "addresses": format!("fa:16:3e:{:02x}:{:02x}:{:02x} {address}", number >> 16, number >> 8 & 255, number & 255),
+        "port_security": format!("fa:16:3e:{:02x}:{:02x}:{:02x} {address}", number >> 16, number >> 8 & 255, number & 255),
+        "options": ["map", [["requested-chassis", format!("compute-{}.example.org", number * 7 % 1000)], ["mcast_flood_reports", "true"]]],
+        "external_ids": ["map", [
+            ["neutron:cidrs", format!("{address}/24")], ["neutron:device_id", id(2, number)],
+            ["neutron:device_owner", "compute:nova"], ["neutron:host_id", format!("compute-{}.example.org", number * 7 % 1000)],
+            ["neutron:mtu", "1442"], ["neutron:network_name", network], ["neutron:port_capabilities", ""],
+            ["neutron:port_name", format!("port-{number}")], ["neutron:project_id", format!("{:032x}", number / 500)],
+            ["neutron:revision_number", (number % 9).to_string()], ["neutron:security_group_ids", id(3, number / 500)],
+            ["neutron:subnet_pool_addr_scope4", ""], ["neutron:subnet_pool_addr_scope6", ""], ["neutron:vnic_type", "normal"],
+        ]],
+    })
+}
+
+/// `cargo test --release --test ovsdb -- --ignored --nocapture measure`
+#[tokio::test]
+#[ignore = "a measurement, not a test"]
+async fn measure_100k_ports() {
+    const PORTS: u32 = 100_000;
+    const SWITCH: u32 = 100;
+    let server = Server::new(&[]);
+    for switches in (0..PORTS / SWITCH).collect::<Vec<_>>().chunks(20) {
+        let mut operations = Vec::new();
+        for switch in switches {
+            let ports = switch * SWITCH..(switch + 1) * SWITCH;
+            let names: Vec<Json> = ports.clone().map(|n| json!(["named-uuid", format!("p{n}")])).collect();
+            operations.extend(ports.map(|n| {
+                json!({"op": "insert", "table": "Logical_Switch_Port", "uuid-name": format!("p{n}"), "row": neutron_port(n)})
+            }));
+            operations.push(json!({"op": "insert", "table": "Logical_Switch",
+                "row": {"name": format!("neutron-{switch}"), "ports": ["set", names]}}));
+        }
+        server.transact(&operations).await;
+    }
+    let (before, _) = resident();
+    let mut client = Client::new(Config::new(NB, vec![server.remote()], tables_of_the_agent()), None);
+    for round in ["first dump (the server serialises it, too)", "dump again, all rows the same"] {
+        let begun = std::time::Instant::now();
+        let events = synced(&mut client).await;
+        let took = begun.elapsed();
+        drop(events);
+        let (now, peak) = resident();
+        eprintln!("{round}: {took:?}, {} MiB more than before ({before} MiB), peak {peak} MiB", now - before);
+        server_cuts_connections(&server);
+        assert!(matches!(next(&mut client).await, Event::Down { .. }));
+    }
+}
+
+fn tables_of_the_agent() -> Vec<TableSpec> {
+    TableSpec::list(ovn_bgpd::nb::COLUMNS)
+}
+
+fn server_cuts_connections(server: &Server) {
+    let ctl = server.path("ctl").display().to_string();
+    run("ovs-appctl", &["-t", &ctl, "ovsdb-server/reconnect"], server.home.path());
 }

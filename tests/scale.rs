@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ovn_bgpd::desired::{self, Options, Scope};
 use ovn_bgpd::host::Facts;
 use ovn_bgpd::nb::View;
-use ovn_bgpd::ovsdb::value::{Atom, Database, Row, Uuid, Value};
+use ovn_bgpd::ovsdb::value::{Atom, Database, Row, Table, Uuid, Value};
 
 const PORTS: u32 = 100_000;
 const LOCAL: u32 = 500;
@@ -80,9 +80,9 @@ fn localnet(network: u32) -> Row {
 /// A cloud of provider networks, with as many ports as are asked for behind one router here.
 fn cloud(tenants: u32) -> Database {
     let mut database = Database::new();
-    let mut ports = std::collections::HashMap::new();
-    let mut switches = std::collections::HashMap::new();
-    let mut routers = std::collections::HashMap::new();
+    let mut ports = Table::default();
+    let mut switches = Table::default();
+    let mut routers = Table::default();
     for n in 0..PORTS {
         ports.insert(uuid(1, n), port(n, 1));
     }

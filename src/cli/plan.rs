@@ -109,7 +109,7 @@ fn mac_in_use(ovs: &Database, bridge: &str) -> Option<Mac> {
     let text = |row: &Row, column: &str| row.get(column).and_then(Value::as_str).map(str::to_owned);
     let mut rows = ovs.get("Interface")?.values();
     let local = rows.find(|row| text(row, "name").as_deref() == Some(bridge))?;
-    text(local, "mac_in_use")?.parse().ok()
+    text(&local, "mac_in_use")?.parse().ok()
 }
 
 /// The desired state, with the patch ports that the exposures wait for.

@@ -348,7 +348,7 @@ fn database(link: &Link) -> Database {
         remote: link.client.remote().map(ToString::to_string).unwrap_or_default(),
         connected: link.client.is_synced(),
         synced: link.seen,
-        rows: count(link.client.database().values().map(std::collections::HashMap::len).sum()),
+        rows: count(link.client.database().values().map(crate::ovsdb::value::Table::len).sum()),
         last_error: link.down.clone(),
     }
 }

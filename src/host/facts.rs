@@ -49,7 +49,7 @@ pub fn from_database(database: &Database, overrides: &Overrides, kernel_hostname
     }
     let chassis = Chassis {
         hostname: overrides.hostname.as_deref().or_else(|| ids.get("hostname")).unwrap_or(kernel_hostname).to_owned(),
-        system_id: ids.system_id.to_owned(),
+        system_id: ids.system_id.clone(),
     };
     let bridge_mappings = bridge_mappings(ids.get("ovn-bridge-mappings").unwrap_or_default(), &mut warnings);
     let present = Bridges::new(database);
@@ -79,21 +79,22 @@ impl Facts {
 
 /// `Open_vSwitch.external_ids`, read the way `ovn-controller` does: `KEY-<system-id>` goes before `KEY`, so that several
 /// controllers can share one database.
-struct ExternalIds<'a> {
-    map: Option<&'a Value>,
-    system_id: &'a str,
+struct ExternalIds {
+    map: Option<Value>,
+    system_id: String,
 }
 
-impl<'a> ExternalIds<'a> {
-    fn new(database: &'a Database, overrides: &'a Overrides) -> Self {
+impl ExternalIds {
+    fn new(database: &Database, overrides: &Overrides) -> Self {
         let row = database.get("Open_vSwitch").and_then(|table| table.values().next());
-        let map = row.and_then(|row| row.get("external_ids"));
-        let of_database = || map.and_then(|map| map.get("system-id")).map(str::trim);
-        Self { map, system_id: overrides.system_id.as_deref().or_else(of_database).unwrap_or_default() }
+        let map = row.and_then(|mut row| row.remove("external_ids"));
+        let of_database = || map.as_ref().and_then(|map| map.get("system-id")).map(|id| id.trim().to_owned());
+        let system_id = overrides.system_id.clone().or_else(of_database).unwrap_or_default();
+        Self { map, system_id }
     }
 
-    fn get(&self, key: &str) -> Option<&'a str> {
-        let map = self.map?;
+    fn get(&self, key: &str) -> Option<&str> {
+        let map = self.map.as_ref()?;
         map.get(&format!("{key}-{}", self.system_id)).or_else(|| map.get(key)).map(str::trim).filter(|v| !v.is_empty())
     }
 }
@@ -117,7 +118,7 @@ fn bridge_mappings(text: &str, warnings: &mut Vec<String>) -> Vec<BridgeMapping>
 
 /// The vswitch's bridges by name.
 struct Bridges<'a> {
-    by_name: BTreeMap<&'a str, &'a Row>,
+    by_name: BTreeMap<String, Row>,
     ports: Option<&'a Table>,
     interfaces: Option<&'a Table>,
 }
@@ -125,7 +126,7 @@ struct Bridges<'a> {
 impl<'a> Bridges<'a> {
     fn new(database: &'a Database) -> Self {
         let rows = database.get("Bridge").into_iter().flat_map(Table::values);
-        let named = |row: &'a Row| Some((row.get("name")?.as_str()?, row));
+        let named = |row: Row| Some((row.get("name")?.as_str()?.to_owned(), row));
         Self {
             by_name: rows.filter_map(named).collect(),
             ports: database.get("Port"),
@@ -137,17 +138,21 @@ impl<'a> Bridges<'a> {
         let Some(row) = self.by_name.get(name) else { return Bridge::default() };
         let ports = references(row, "ports").filter_map(|uuid| self.ports?.get(&uuid));
         let interfaces =
-            ports.flat_map(|port| references(port, "interfaces")).filter_map(|uuid| self.interfaces?.get(&uuid));
-        Bridge { in_ovs: true, patch_ports: interfaces.filter_map(patch_port).collect(), ..Bridge::default() }
+            ports.flat_map(|port| references(&port, "interfaces")).filter_map(|uuid| self.interfaces?.get(&uuid));
+        Bridge {
+            in_ovs: true,
+            patch_ports: interfaces.filter_map(|row| patch_port(&row)).collect(),
+            ..Bridge::default()
+        }
     }
 }
 
-fn references<'a>(row: &'a Row, column: &str) -> impl Iterator<Item = Uuid> + use<'a> {
-    let atoms: &[Atom] = match row.get(column) {
-        Some(Value::Set(atoms)) => atoms,
-        _ => &[],
+fn references(row: &Row, column: &str) -> impl Iterator<Item = Uuid> + use<> {
+    let atoms = match row.get(column) {
+        Some(Value::Set(atoms)) => atoms.clone(),
+        _ => Vec::new(),
     };
-    atoms.iter().filter_map(|atom| if let Atom::Uuid(uuid) = atom { Some(*uuid) } else { None })
+    atoms.into_iter().filter_map(|atom| if let Atom::Uuid(uuid) = atom { Some(uuid) } else { None })
 }
 
 /// Name and OpenFlow port number, if this is a patch port that has a number: the vswitch sets -1 when it could not add the port, and

@@ -11,6 +11,7 @@ use super::Id;
 use super::index::Index;
 use super::row::{Bad, Global, LoadBalancer, Nat, Port, PortType, Router, RouterPort, StaticRoute, Switch, Warning};
 use crate::desired::owner;
+use crate::ovsdb::intern::Interner;
 use crate::ovsdb::value::{Database, Row, Uuid};
 
 /// Every Northbound row that parsed, with the indexes the rules need.
@@ -26,6 +27,8 @@ pub struct View {
     globals: HashMap<Uuid, Arc<Global>>,
     /// Bad rows: warned about once, until they change.
     bad: HashMap<Uuid, Warning>,
+    /// Names of hosts and networks repeat in most rows.
+    interner: Interner,
 
     ports_by_name: Index<Arc<str>>,
     ports_by_host: Index<Arc<str>>,
@@ -92,7 +95,8 @@ impl View {
         // Ports whose switch has to be looked up, once all rows are in.
         let mut homeless = BTreeSet::new();
         for (table, uuid) in changed {
-            let row = database.get(table).and_then(|rows| rows.get(&uuid));
+            let row = database.get(table).and_then(|rows| rows.get_with(&uuid, &mut self.interner));
+            let row = row.as_ref();
             match table {
                 Port::TABLE => {
                     let parsed = self.door(Port::TABLE, uuid, row, Port::parse, &mut out);

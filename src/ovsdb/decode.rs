@@ -1,43 +1,13 @@
 //! JSON → [`Value`] (RFC 7047 §5.1), straight from the text, with strings shared where they repeat.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, SeqAccess, Visitor};
 
+use super::intern::Interner;
 use super::value::{Atom, Uuid, Value};
-
-/// Shares equal strings. A direct-mapped cache: bounded, never in need of cleaning, and it forgets what does not repeat.
-#[derive(Debug, Default)]
-pub(crate) struct Interner {
-    slots: Vec<Option<Arc<str>>>,
-}
-
-impl Interner {
-    const SLOTS: usize = 1 << 14;
-    /// Longer strings hardly ever repeat.
-    const LONGEST: usize = 64;
-
-    pub(crate) fn get(&mut self, text: &str) -> Arc<str> {
-        if text.len() > Self::LONGEST {
-            return Arc::from(text);
-        }
-        if self.slots.is_empty() {
-            self.slots.resize(Self::SLOTS, None);
-        }
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-        let at = hasher.finish() as usize % Self::SLOTS;
-        match self.slots.get_mut(at) {
-            Some(Some(known)) if **known == *text => known.clone(),
-            Some(slot) => slot.insert(Arc::from(text)).clone(),
-            None => Arc::from(text),
-        }
-    }
-}
 
 /// Decodes one column. `keys`, if given, are the only map keys kept.
 pub(crate) fn column(
@@ -301,11 +271,5 @@ mod tests {
         let value =
             column(r#"["map",[["a","1"],["b","2"],["c",["uuid","x"]]]]"#, Some(&keys), &mut Interner::default());
         assert_eq!(value.unwrap(), Value::Map(vec![(Atom::String("b".into()), Atom::String("2".into()))]));
-    }
-
-    #[test]
-    fn equal_strings_are_one() {
-        let mut interner = Interner::default();
-        assert!(Arc::ptr_eq(&interner.get("compute-1"), &interner.get("compute-1")));
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::decode::{self, Interner};
+use super::decode;
+use super::intern::Interner;
 use super::replica::{Column, Columns, modify, part, whole};
 use super::schema::Schema;
 use super::value::{Atom, Database, Row, Table, Uuid, Value};
@@ -113,7 +114,7 @@ fn log(bytes: &[u8]) -> Result<Database, ContentsError> {
                 (table.clone(), columns.iter().map(column).collect())
             })
             .collect(),
-        database: schema.tables.keys().map(|name| (name.clone(), Table::new())).collect(),
+        database: schema.tables.keys().map(|name| (name.clone(), Table::default())).collect(),
         interner: Interner::default(),
     };
     while !rest.is_empty() {
@@ -159,15 +160,20 @@ fn write_row(
     cells: Option<&Columns<'_>>,
     differences: bool,
 ) -> Result<(), (Arc<str>, String)> {
-    match (cells, table.get_mut(&uuid)) {
-        (None, _) => drop(table.remove(&uuid)),
-        (Some(cells), None) => drop(table.insert(uuid, whole(columns, &cells.0, interner)?)),
-        (Some(cells), Some(row)) => {
+    match (cells, table.get(&uuid)) {
+        (None, _) => {
+            table.remove(&uuid);
+        }
+        (Some(cells), None) => {
+            table.insert(uuid, whole(columns, &cells.0, interner)?);
+        }
+        (Some(cells), Some(mut row)) => {
             let mut cells = part(columns, &cells.0, interner)?;
             for cell in &mut cells {
                 cell.composite &= differences;
             }
-            modify(row, cells);
+            modify(&mut row, cells);
+            table.insert(uuid, row);
         }
     }
     Ok(())
@@ -249,7 +255,7 @@ mod tests {
 
     fn row(records: &[String]) -> Row {
         let records: Vec<&str> = records.iter().map(String::as_str).collect();
-        parse(&file(&records)).unwrap()["T"][&ROW.parse().unwrap()].clone()
+        parse(&file(&records)).unwrap()["T"].get(&ROW.parse().unwrap()).unwrap()
     }
 
     fn written(columns: &str) -> String {
@@ -286,7 +292,7 @@ mod tests {
                {{"caption":"U table","headings":["s"],"data":[["p"],["q"]]}}"#
         );
         let database = parse(text.as_bytes()).unwrap();
-        assert_eq!(database["T"][&ROW.parse().unwrap()]["m"].get("a"), Some("1"));
+        assert_eq!(database["T"].get(&ROW.parse().unwrap()).unwrap()["m"].get("a"), Some("1"));
         assert_eq!(database["U"].len(), 2, "rows without _uuid are rows, too");
     }
 

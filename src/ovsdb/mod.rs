@@ -10,6 +10,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`value`] | atoms, sets, maps, rows |
+//! | [`table`], [`intern`] | rows at rest, packed |
 //! | [`schema`] | column types |
 //! | [`framing`] | cuts the stream into messages |
 //! | [`replica`] | the monitored rows, and what an update does to them |
@@ -23,9 +24,11 @@ pub mod conversation;
 mod decode;
 pub mod file;
 pub mod framing;
+pub mod intern;
 mod message;
 pub mod remote;
 pub mod replica;
 pub mod schema;
+pub mod table;
 pub mod tls;
 pub mod value;

@@ -1,6 +1,6 @@
 //! The rows a monitor has collected, and what the server's updates do to them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::decode::{Interner, column};
+use super::decode::column;
+use super::intern::Interner;
 use super::schema::{ColumnType, Schema};
 use super::value::{Database, Row, Table, Uuid, Value};
 
@@ -161,7 +162,8 @@ impl Replica {
 
     /// Replaces everything by a complete dump. Nothing changes if the dump is malformed.
     pub fn replace(&mut self, dump: &str) -> Result<Applied, UpdateError> {
-        let mut new: Database = self.tables.keys().map(|name| (name.clone(), Table::new())).collect();
+        let emptied = |name: &Arc<str>| self.database.get(name).map(Table::emptied).unwrap_or_default();
+        let mut new: Database = self.tables.keys().map(|name| (name.clone(), emptied(name))).collect();
         let mut applied = Applied::default();
         let before = std::mem::take(&mut self.malformed);
         let (tables, interner, malformed) = (&self.tables, &mut self.interner, &mut self.malformed);
@@ -170,7 +172,9 @@ impl Replica {
                 return Ok(());
             };
             match whole(columns, &cells, interner) {
-                Ok(row) => drop(new.get_mut(name).and_then(|table| table.insert(uuid, row))),
+                Ok(row) => {
+                    new.entry(name.clone()).or_default().insert(uuid, row);
+                }
                 Err((column, why)) => {
                     if !before.contains(&(name.clone(), uuid)) {
                         applied.malformed.push(Malformed { table: name.clone(), row: uuid, column, why });
@@ -226,22 +230,21 @@ impl Replica {
         let changed = match edit {
             Edit::Delete => {
                 self.malformed.remove(&(name.clone(), uuid));
-                table.remove(&uuid).is_some()
+                table.remove(&uuid)
             }
             Edit::Whole(row) => {
                 self.malformed.remove(&(name.clone(), uuid));
-                let same = table.get(&uuid) == Some(&row);
-                if !same {
-                    table.insert(uuid, row);
-                }
-                !same
+                table.insert(uuid, row)
             }
-            Edit::Modify(cells) => table.get_mut(&uuid).is_some_and(|row| modify(row, cells)),
+            Edit::Modify(cells) => table.get(&uuid).is_some_and(|mut row| {
+                modify(&mut row, cells);
+                table.insert(uuid, row)
+            }),
             Edit::Malformed(column, why) => {
                 if self.malformed.insert((name.clone(), uuid)) {
                     applied.malformed.push(Malformed { table: name.clone(), row: uuid, column, why });
                 }
-                table.remove(&uuid).is_some()
+                table.remove(&uuid)
             }
         };
         if changed {
@@ -266,28 +269,14 @@ pub(super) struct Cell {
     pub(super) composite: bool,
 }
 
-/// Applies cells; whether anything changed.
-pub(super) fn modify(row: &mut Row, cells: Vec<Cell>) -> bool {
-    let mut changed = false;
+/// Applies cells.
+pub(super) fn modify(row: &mut Row, cells: Vec<Cell>) {
     for Cell { name, value, composite } in cells {
         match row.get_mut(&name) {
-            Some(old) if composite => {
-                // A difference of nothing but unwanted keys arrives here empty.
-                if !matches!(&value, Value::Set(atoms) if atoms.is_empty())
-                    && !matches!(&value, Value::Map(pairs) if pairs.is_empty())
-                {
-                    old.apply_difference(value);
-                    changed = true;
-                }
-            }
-            Some(old) if *old == value => {}
-            _ => {
-                row.insert(name, value);
-                changed = true;
-            }
+            Some(old) if composite => old.apply_difference(value),
+            _ => drop(row.insert(name, value)),
         }
     }
-    changed
 }
 
 pub(super) type Cells<'a> = Vec<(&'a str, &'a RawValue)>;
@@ -325,23 +314,12 @@ pub(super) fn whole(columns: &[Column], cells: &Cells<'_>, interner: &mut Intern
     Ok(row)
 }
 
-/// Rows that are not the same in both.
+/// Rows that are not the same in both; tables that are no longer followed are all change.
 fn differences(old: &Database, new: &Database) -> Changes {
-    let mut changes = Changes::new();
-    let none = Table::new();
-    for name in old.keys().chain(new.keys()) {
-        if changes.contains_key(name) {
-            continue;
-        }
-        let (before, after) = (old.get(name).unwrap_or(&none), new.get(name).unwrap_or(&none));
-        let gone = before.keys().filter(|uuid| !after.contains_key(uuid));
-        let other = after.iter().filter(|(uuid, row)| before.get(uuid) != Some(row)).map(|(uuid, _)| uuid);
-        let uuids: Vec<Uuid> = gone.chain(other).copied().collect();
-        if !uuids.is_empty() {
-            changes.insert(name.clone(), uuids);
-        }
-    }
-    changes
+    let none = Table::default();
+    let names: BTreeSet<&Arc<str>> = old.keys().chain(new.keys()).collect();
+    let differ = |name| old.get(name).unwrap_or(&none).differences(new.get(name).unwrap_or(&none));
+    names.into_iter().map(|name| (name.clone(), differ(name))).filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
 /// One row of `<table-updates>` (RFC 7047 §4.1.6) or `<table-updates2>`.

@@ -1,9 +1,10 @@
 //! OVSDB values (RFC 7047 §5.1) and the tables a monitor keeps.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use super::table::Table;
 pub use uuid::Uuid;
 
 /// One scalar.
@@ -32,9 +33,6 @@ pub enum Value {
 
 /// Column name → value, of the columns monitored.
 pub type Row = BTreeMap<Arc<str>, Value>;
-
-/// Row UUID → row.
-pub type Table = HashMap<Uuid, Row>;
 
 /// Table name → rows: what a monitor has collected, or a database file holds.
 pub type Database = BTreeMap<Arc<str>, Table>;

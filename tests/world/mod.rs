@@ -59,7 +59,9 @@ pub(crate) fn apply(database: &mut Database, change: &Change, salt: u64) -> (&'s
     let uuid = uuid(&format!("{}/{}", change.table, change.label), salt);
     let table = database.entry(Arc::from(change.table)).or_default();
     match &change.columns {
-        None => drop(table.remove(&uuid)),
+        None => {
+            table.remove(&uuid);
+        }
         Some(columns) => {
             let row: Row = columns.iter().map(|(name, column)| (Arc::from(*name), value(column, salt))).collect();
             table.insert(uuid, row);

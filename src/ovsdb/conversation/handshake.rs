@@ -47,7 +47,7 @@ impl ServerStatus {
         Self(replica)
     }
 
-    fn row(&self, database: &str) -> Option<&Row> {
+    fn row(&self, database: &str) -> Option<Row> {
         let mut rows = self.0.database().get("Database")?.values();
         rows.find(|row| row.get("name").and_then(Value::as_str) == Some(database))
     }
@@ -104,7 +104,7 @@ impl Conversation {
         let Some(row) = server.row(name) else {
             return unfit("the server has no such database");
         };
-        let is = |column| atom(row, column) == Some(&Atom::Boolean(true));
+        let is = |column| atom(&row, column) == Some(&Atom::Boolean(true));
         match row.get("model").and_then(Value::as_str) {
             Some("clustered") => {
                 if !is("connected") {
@@ -113,7 +113,8 @@ impl Conversation {
                 if self.config.leader_only && !is("leader") {
                     return unfit("the server is not the leader of its cluster");
                 }
-                if let (Some(Atom::Uuid(cluster)), Some(Atom::Integer(index))) = (atom(row, "cid"), atom(row, "index"))
+                if let (Some(Atom::Uuid(cluster)), Some(Atom::Integer(index))) =
+                    (atom(&row, "cid"), atom(&row, "index"))
                 {
                     match self.newest {
                         // Going back in time would withdraw what has been added since.

@@ -181,7 +181,7 @@ impl Story {
         self.server_says(&json!({"id": null, "method": "update3", "params": ["db", transaction, updates]}))
     }
 
-    fn row(&self, uuid: &str) -> Option<&Row> {
+    fn row(&self, uuid: &str) -> Option<Row> {
         self.conversation.database()["T"].get(&uuid.parse().unwrap())
     }
 }
@@ -647,7 +647,7 @@ fn copy(conversation: &Conversation) -> Rows {
         (tags, pairs.iter().map(|(k, v)| (text(k), text(v))).collect(), port)
     };
     let number = |uuid: &Uuid| u8::try_from(uuid.as_u128() - 1).unwrap();
-    conversation.database()["T"].iter().map(|(uuid, row)| (number(uuid), read(row))).collect()
+    conversation.database()["T"].iter().map(|(uuid, row)| (number(uuid), read(&row))).collect()
 }
 
 #[derive(Clone, Copy, Debug)]
