@@ -317,7 +317,14 @@ fn wiring(table: &mut Table<'_>, doc: &Doc<'_>) -> Wiring {
     if let Some(at) = table.get("audit_interval").and_then(|v| options::at_least(&v, doc, Duration::from_secs(1))) {
         wiring.audit_interval = at.value;
     }
-    wiring.adopt_upstream = table.get("adopt_upstream").and_then(|v| v.bool(doc)).is_some_and(|at| at.value);
+    if let Some(at) = table.get("adopt_upstream").and_then(|v| v.bool(doc)) {
+        if at.value {
+            // A promise not kept is worse than none: away with this once the daemon does it.
+            let hint = "stop ovn-bgp-agent and remove what it left, or leave it beside ours";
+            doc.warn_hint(&at.span, "'adopt_upstream' is not acted on yet", hint);
+        }
+        wiring.adopt_upstream = at.value;
+    }
     wiring
 }
 
