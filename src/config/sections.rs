@@ -15,6 +15,7 @@ use super::options;
 use super::read::{At, Doc, Table, Value};
 use super::speaker::{self, Defined};
 use crate::desired::{Rules, TenantAdvertisement};
+use crate::ovsdb::remote::Remote;
 
 /// Reads the whole file. Neighbours refer to lists and profiles, so those come first.
 pub(super) fn root(root: &mut Table<'_>, doc: &Doc<'_>, file: &Path) -> Option<Config> {
@@ -243,23 +244,13 @@ fn ovn(table: &mut Table<'_>, doc: &Doc<'_>, directory: &Path) -> Ovn {
 /// `tcp:`, `ssl:` and `unix:` remotes, separated by commas.
 fn remotes(value: &Value<'_>, doc: &Doc<'_>) -> Option<Vec<String>> {
     let text = value.string(doc)?;
-    let mut good = Vec::new();
-    for remote in text.value.split(',').map(str::trim).filter(|r| !r.is_empty()) {
-        let fine = match remote.split_once(':') {
-            Some(("unix", path)) => !path.is_empty(),
-            Some(("tcp" | "ssl", rest)) => {
-                rest.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-            }
-            _ => false,
-        };
-        if !fine {
-            let hint = "tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH, separated by commas";
-            doc.error_hint(&text.span, format!("'{remote}' is not a database remote"), hint);
-            return None;
+    match Remote::parse(&text.value) {
+        Ok(remotes) => Some(remotes.iter().map(ToString::to_string).collect()),
+        Err(error) => {
+            doc.error(&text.span, error.to_string());
+            None
         }
-        good.push(remote.to_owned());
     }
-    Some(good)
 }
 
 fn tls(mut table: Table<'_>, doc: &Doc<'_>, directory: &Path) -> Option<Tls> {

@@ -356,7 +356,7 @@ fn every_fault_says_where_and_what_to_do() {
         (
             "nb = \"tcp:172.17.0.30:6641\"",
             "nb = \"172.17.0.30\"",
-            "60:6: '172.17.0.30' is not a database remote\n    hint: tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH, separated by commas",
+            "60:6: '172.17.0.30' is not a database remote: no ':' (expected tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH)",
         ),
         ("key = \"k\", ", "", "62:7: 'tls' lacks 'key'"),
         (
