@@ -38,6 +38,14 @@ def owner_alive(tag: str) -> bool:
     return pid.isdigit() and owner_tag(int(pid)) == tag
 
 
+def replace(path: Path, text: str) -> None:
+    """Writes a file in one piece: another run may be reading it."""
+    if not path.exists() or path.read_text() != text:
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(text)
+        part.rename(path)
+
+
 class Engine:
     """The container engine named by CONTAINER_ENGINE, else podman if it is there, else docker."""
 
@@ -57,15 +65,17 @@ class Engine:
         home = CACHE / "podman"
         home.mkdir(parents=True, exist_ok=True)
         volatile = f"/run/ovn-bgpd-lab-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
-        (home / "containers.conf").write_text(
+        replace(
+            home / "containers.conf",
             "[containers]\n"
             'default_ulimits = ["nofile=1024:1024", "nproc=4000:4000"]\n'
             "[engine]\n"
             'runtime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\nlock_type = "file"\n'
-            f'tmp_dir = "{volatile}/tmp"\n'
+            f'tmp_dir = "{volatile}/tmp"\n',
         )
-        (home / "storage.conf").write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{home}/store"\nrunroot = "{volatile}/run"\n'
+        replace(
+            home / "storage.conf",
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{home}/store"\nrunroot = "{volatile}/run"\n',
         )
         self._env["CONTAINERS_CONF"] = str(home / "containers.conf")
         self._env["CONTAINERS_STORAGE_CONF"] = str(home / "storage.conf")

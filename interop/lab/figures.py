@@ -303,17 +303,26 @@ def bulk(table: Table, family: str, who: str, number: int = 100_000) -> float:
     return seconds
 
 
-def main(arguments: list[str], keep: bool = False) -> int:
+def main(arguments: list[str]) -> int:
+    try:
+        return measure(arguments)
+    except (LabError, KeyboardInterrupt) as failure:
+        print(f"interop/run bench: {failure or 'interrupted'}")
+        return 1
+
+
+def measure(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="interop/run bench", description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="*", help="agent, bulk (default: both)")
     parser.add_argument("--rounds", type=int, default=100, help="single events for each latency figure")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--keep", action="store_true", help="leave the agent's lab standing")
     options = parser.parse_args(arguments)
     what = options.what or ["agent", "bulk"]
     table = Table()
     with guarded():
         if "agent" in what:
-            with Lab(topology.first_light(), "bench", keep=keep, say=print) as lab:
+            with Lab(topology.first_light(), "bench", keep=options.keep, say=print) as lab:
                 AgentBench(lab, table, options.rounds).run()
         if "bulk" in what or "bird" in what:
             for family in ("ipv4", "ipv6"):

@@ -27,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["bench"]:
+        from .figures import main as bench
+
+        return bench(arguments[1:])
     options = parse(arguments)
     try:
         if options.one:
@@ -43,10 +47,6 @@ def main(arguments: list[str]) -> int:
             from .demo import main as demo
 
             return demo(options.keep)
-        if options.names and options.names[0] == "bench":
-            from .figures import main as bench
-
-            return bench(options.names[1:], options.keep)
         return run_many(options)
     except LabError as failure:
         print(f"interop/run: {failure}", file=sys.stderr)
@@ -77,16 +77,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def choose(options: argparse.Namespace) -> list[Scenario]:
-    every = load(options.full or bool(options.names))
+    default, every = load(options.full), load(full=True)
     if not options.names:
-        return every
-    chosen = []
+        return default
+    chosen: list[Scenario] = []
     for name in options.names:
-        exact = [s for s in every if s.name == name]
-        found = exact or [s for s in every if s.name.startswith(name)]
+        found = [s for s in every if s.name == name] or [s for s in default if s.name.startswith(name)]
         if not found:
             raise LabError(f"no scenario is called '{name}'; `interop/run --list` names them")
-        chosen += [s for s in found if s not in chosen]
+        chosen += [s for s in found if s.name not in {c.name for c in chosen}]
     return chosen
 
 

@@ -39,12 +39,15 @@ def run(s):
     good.wait(lambda: good.established > 0, 15.0, "the good session")
     for what, octets, (code, subcode) in CASES:
         s.step(f"{what}: NOTIFICATION {code}/{subcode if subcode is not None else 'any'}")
+        sessions = good.established
         answer = provoke(bad, octets)
+        s.equal(good.established, sessions, "sessions of the well-behaved peer")
+        ours.wait_established("fd00:1::1")
         s.expect(answer is not None, f"{what}: the connection ended without a NOTIFICATION")
         s.expect(answer[0] == code and subcode in (None, answer[1]), f"{what}: answered with NOTIFICATION {answer[0]}/{answer[1]}, not {code}/{subcode}")
-    s.step("the well-behaved session has not noticed")
-    s.equal(good.established, 1, "sessions of the well-behaved peer")
-    ours.wait_established("fd00:1::1")
+        ours.kill()  # a new process has not backed off from this peer
+        ours.start()
+        good.wait(lambda n=sessions: good.established > n, 15.0, "the good session after the restart")
     s.expect("10.0.1.1" in ours.node.log(ours.name), "the log does not name the peer")
     capture.stop()
 
