@@ -242,21 +242,23 @@ class Neutron:
         )
 
     def delete_ports(self, ports: list[Port]) -> None:
+        self.transact(self.deletion(ports))
+
+    def deletion(self, ports: list[Port]) -> list[dict[str, Any]]:
+        """The operations that delete ports, for whoever wants to time the transaction alone."""
         found = {row["name"]: row["_uuid"] for row in self.central.nb.select("Logical_Switch_Port", [], ["name", "_uuid"])}
         by_switch: dict[str, list] = {}
         for port in ports:
             by_switch.setdefault(port.network.switch, []).append(found[port.id])
-        self.transact(
-            [
-                {
-                    "op": "mutate",
-                    "table": "Logical_Switch",
-                    "where": [["name", "==", switch]],
-                    "mutations": [["ports", "delete", members(references)]],
-                }
-                for switch, references in by_switch.items()
-            ]
-        )
+        return [
+            {
+                "op": "mutate",
+                "table": "Logical_Switch",
+                "where": [["name", "==", switch]],
+                "mutations": [["ports", "delete", members(references)]],
+            }
+            for switch, references in by_switch.items()
+        ]
 
     def delete_port(self, port: Port) -> None:
         self.delete_ports([port])
@@ -436,8 +438,12 @@ class Neutron:
         return address
 
     def release_floating_ip(self, router: Router, address: str) -> None:
+        self.transact(self.release(router, address))
+
+    def release(self, router: Router, address: str) -> list[dict[str, Any]]:
+        """The operations that remove a floating address."""
         rows = self.central.nb.select("NAT", [["external_ip", "==", address]], ["_uuid"])
-        self.transact([attach("Logical_Router", router.row_name, "nat", row["_uuid"], "delete") for row in rows])
+        return [attach("Logical_Router", router.row_name, "nat", row["_uuid"], "delete") for row in rows]
 
     # Load balancers -----------------------------------------------------------------------------------------------
 
