@@ -99,7 +99,7 @@ impl List {
         let code = octets.data.get(1).copied();
         if let Some(mp_reach::CODE | mp_unreach::CODE) = code {
             let reason = "MP_REACH_NLRI or MP_UNREACH_NLRI overruns the path attributes";
-            return Err(Error::update(octets.start, subcode::OPTIONAL, reason));
+            return Err(Error::update(octets.start, subcode::ATTRIBUTE_LIST, reason));
         }
         let reason = code.map_or("a single octet at the end of the path attributes".into(), |code| {
             format!("{} overruns the path attributes", called(code))
@@ -249,7 +249,10 @@ impl List {
     /// where the field begins.
     pub(crate) fn check(&mut self, body: bool, at: usize) {
         let reach = self.mp_reach.as_ref().is_some_and(|reach| !reach.nlri.is_empty());
-        if let Some(malformed) = self.attributes.as_path.as_ref().and_then(as_path::deprecated) {
+        // Well-formed as it is: with nothing to withdraw it is no reason to end the session.
+        if (body || reach)
+            && let Some(malformed) = self.attributes.as_path.as_ref().and_then(as_path::deprecated)
+        {
             self.fault(at, Some(as_path::CODE), malformed, &[]);
         }
         if body

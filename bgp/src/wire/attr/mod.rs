@@ -241,3 +241,6 @@ fn put_items<T: Copy, const N: usize>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
