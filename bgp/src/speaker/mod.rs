@@ -14,6 +14,8 @@ mod config;
 mod connection;
 mod event;
 mod peer;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,5 +1,6 @@
 //! What can be seen from outside: the objects `show` and the API pass on. Additions are allowed, nothing is renamed.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -9,10 +10,10 @@ use serde::Serialize;
 use super::peer::Peer;
 use super::{Counters, PeerAddress, RemoteAs, Speaker};
 use crate::policy::community;
-use crate::rib::{LearnedNextHop, Status};
+use crate::rib::{AdjIn, LearnedNextHop, Status};
 use crate::session::StateName;
 use crate::types::{Family, Prefix};
-use crate::wire::{AsPath, Attributes, Capability, NextHop, Origin, Segment};
+use crate::wire::{AsPath, Attributes, Capability, NextHop, Nlri, Origin, Segment};
 
 /// All there is to see at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -205,16 +206,16 @@ impl Speaker {
 
     /// What peers told us, the best path to each prefix first.
     pub fn learned(&self) -> Vec<Learned> {
+        let peers: HashMap<_, _> =
+            self.peers.values().map(|peer| (&peer.config.address, (peer, stale_routes(peer)))).collect();
         let paths = self.loc_rib.iter().flat_map(|(prefix, ranked)| ranked.iter().map(move |r| (prefix, r)));
         paths
             .map(|(prefix, ranked)| {
                 let candidate = &ranked.candidate;
-                let peer = self.peers.values().find(|p| p.config.address == candidate.peer.address);
-                let stale = peer.and_then(|p| p.adj_in.as_ref()).is_some_and(|adj_in| {
-                    adj_in
-                        .iter()
-                        .any(|(nlri, _, stale)| stale && nlri.prefix == prefix && nlri.path_id == candidate.path_id)
-                });
+                let known = peers.get(&candidate.peer.address);
+                let peer = known.map(|(peer, _)| peer);
+                let nlri = Nlri { prefix, path_id: candidate.path_id };
+                let stale = known.is_some_and(|(_, stale)| stale.contains(&nlri));
                 let attributes = &candidate.path.attributes;
                 let next_hop = LearnedNextHop {
                     address: candidate.path.next_hop,
@@ -223,7 +224,7 @@ impl Speaker {
                 };
                 Learned {
                     prefix,
-                    neighbor: peer.map_or_else(|| candidate.peer.address.to_string(), Peer::name),
+                    neighbor: peer.map_or_else(|| candidate.peer.address.to_string(), |peer| peer.name()),
                     next_hops: vec![next_hop_text(&next_hop)],
                     selected: ranked.verdict.is_selected(),
                     reason: ranked.verdict.to_string(),
@@ -242,6 +243,11 @@ impl Speaker {
     pub fn selected(&self) -> Vec<(Prefix, Vec<LearnedNextHop>)> {
         self.loc_rib.selected().collect()
     }
+}
+
+fn stale_routes(peer: &Peer) -> HashSet<Nlri> {
+    let routes = peer.adj_in.iter().flat_map(AdjIn::iter);
+    routes.filter(|(_, _, stale)| *stale).map(|(nlri, _, _)| *nlri).collect()
 }
 
 fn neighbor(peer: &Peer, now: Instant) -> Neighbor {

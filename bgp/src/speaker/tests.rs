@@ -1,0 +1,344 @@
+//! Stories of one speaker and peers that are played by hand, message by message.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::*;
+use crate::policy::PrefixList;
+use crate::rib::{AdjOut, ExportContext, Origination};
+use crate::types::{Families, Family, Prefix};
+use crate::wire::{self, Capability, Context, Message, Notification, Open};
+
+const OUR_AS: u32 = 65001;
+const PEER_AS: u32 = 65002;
+
+/// A speaker with one peer at 10.0.0.2 that we play.
+struct Play {
+    speaker: Speaker,
+    now: Instant,
+    conn: Option<ConnId>,
+    events: Vec<Event>,
+    dials: Vec<(ConnId, IpAddr)>,
+    /// What the speaker wrote, message by message.
+    written: Vec<Message>,
+    closed: bool,
+}
+
+fn peer_config() -> PeerConfig {
+    PeerConfig::new(PeerAddress::Numbered([10, 0, 0, 2].into()), RemoteAs::External)
+}
+
+fn ends() -> Ends {
+    Ends::new("10.0.0.1:179".parse().unwrap(), "10.0.0.2:40000".parse().unwrap())
+}
+
+fn session_context() -> Context {
+    Context { as4: true, ..Context::default() }
+}
+
+fn routes(hosts: impl IntoIterator<Item = u32>) -> Arc<RouteSet> {
+    let origination = Arc::new(Origination::default());
+    let prefix = |host: u32| Prefix::new(Ipv4Addr::from(0xc000_0200 + host).into(), 32).unwrap();
+    Arc::new(hosts.into_iter().map(|host| (prefix(host), Arc::clone(&origination))).collect())
+}
+
+impl Play {
+    fn new(config: PeerConfig) -> Self {
+        let speaker = Speaker::new(SpeakerConfig::new(OUR_AS, Ipv4Addr::new(10, 0, 0, 1)), 7);
+        let mut play = Self {
+            speaker,
+            now: Instant::now(),
+            conn: None,
+            events: Vec::new(),
+            dials: Vec::new(),
+            written: Vec::new(),
+            closed: false,
+        };
+        play.speaker.add_peer(play.now, config);
+        play.settle();
+        play
+    }
+
+    /// The session is up, IPv4 and IPv6, without graceful restart.
+    fn up(config: PeerConfig) -> Self {
+        let mut play = Self::new(config);
+        play.establish();
+        play
+    }
+
+    fn establish(&mut self) {
+        let conn = self.speaker.accept(self.now, ends(), None).unwrap();
+        self.conn = Some(conn);
+        self.closed = false;
+        self.settle();
+        let families = Family::ALL.map(|family| {
+            let (afi, safi) = family.afi_safi();
+            Capability::Multiprotocol { afi, safi }
+        });
+        let capabilities = families.into_iter().chain([Capability::RouteRefresh]).collect();
+        self.say(&Message::Open(Open::new(PEER_AS, 90, Ipv4Addr::new(10, 0, 0, 2), capabilities)));
+        self.say(&Message::Keepalive);
+        assert_eq!(self.state(), "Established");
+    }
+
+    fn state(&self) -> &'static str {
+        self.speaker.neighbors(self.now)[0].state
+    }
+
+    fn say(&mut self, message: &Message) {
+        let mut bytes = BytesMut::new();
+        wire::encode(message, &session_context(), &mut bytes).unwrap();
+        self.say_bytes(&bytes);
+    }
+
+    fn say_bytes(&mut self, bytes: &[u8]) {
+        let conn = self.conn.unwrap();
+        self.speaker.handle(self.now, Input::Received { conn, bytes: Bytes::copy_from_slice(bytes) });
+        self.settle();
+    }
+
+    /// The UPDATEs by which a peer in another AS announces these routes.
+    fn announce(&mut self, hosts: impl IntoIterator<Item = u32>) {
+        let (local, remote) = ("10.0.0.2".parse().unwrap(), "10.0.0.1".parse().unwrap());
+        let mut adj_out = AdjOut::new(ExportContext::new(PEER_AS, local, remote, session_context()));
+        adj_out.set(routes(hosts));
+        let mut bytes = BytesMut::new();
+        while adj_out.pending() {
+            adj_out.fill(&mut bytes, 4096);
+        }
+        self.say_bytes(&bytes);
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.speaker.poll() {
+            match output {
+                Output::Dial { conn, address, .. } => self.dials.push((conn, address)),
+                Output::Transmit(conn) => loop {
+                    let mut bytes = BytesMut::new();
+                    self.speaker.transmit(self.now, conn, &mut bytes, 4096);
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    self.written.extend(messages(&bytes));
+                },
+                Output::Close { conn, last } => {
+                    if self.conn == Some(conn) {
+                        self.closed = true;
+                        self.written.extend(messages(&last));
+                    }
+                }
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    /// The NOTIFICATION the session ended with.
+    fn farewell(&self) -> Option<&Notification> {
+        match self.written.last() {
+            Some(Message::Notification(n)) if self.closed => Some(n),
+            _ => None,
+        }
+    }
+}
+
+fn messages(mut bytes: &[u8]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while let Some(length) = wire::frame(bytes, wire::MAX_EXTENDED_LEN).unwrap() {
+        messages.push(wire::decode(&bytes[..length], &session_context()).unwrap());
+        bytes = &bytes[length..];
+    }
+    assert!(bytes.is_empty(), "half a message was written");
+    messages
+}
+
+#[test]
+fn nothing_is_announced_before_the_routes_are_known() {
+    let mut play = Play::up(peer_config());
+    assert!(!play.written.iter().any(|m| matches!(m, Message::Update(_))), "not even End-of-RIB");
+    play.speaker.set_routes(routes([1]));
+    play.settle();
+    let updates: Vec<_> = play.written.iter().filter(|m| matches!(m, Message::Update(_))).collect();
+    assert_eq!(updates.len(), 3, "one route and two End-of-RIB: {updates:?}");
+}
+
+#[test]
+fn a_keepalive_overtakes_waiting_updates() {
+    let mut play = Play::up(peer_config());
+    play.speaker.set_routes(routes(0..100_000));
+    let conn = play.conn.unwrap();
+    let mut bytes = BytesMut::new();
+    play.speaker.transmit(play.now, conn, &mut bytes, 4096);
+    assert!(messages(&bytes).iter().all(|m| matches!(m, Message::Update(_))));
+    // The socket takes nothing for a while; meanwhile a KEEPALIVE falls due, then another.
+    play.now += Duration::from_secs(61);
+    play.speaker.handle_timeout(play.now);
+    bytes.clear();
+    play.speaker.transmit(play.now, conn, &mut bytes, 4096);
+    let next = messages(&bytes);
+    assert_eq!(next[0], Message::Keepalive);
+    assert!(next[1..].iter().all(|m| matches!(m, Message::Update(_))), "and only one");
+}
+
+#[test]
+fn garbage_is_answered_logged_and_quoted() {
+    let mut play = Play::up(peer_config());
+    play.say_bytes(b"GET / HTTP/1.1\r\n\r\n\r\n");
+    let farewell = play.farewell().unwrap();
+    assert_eq!((farewell.code, farewell.subcode), (1, 1));
+    let quoted = play.events.iter().find_map(|e| match e {
+        Event::Malformed { bytes, .. } => Some(bytes.as_str()),
+        _ => None,
+    });
+    assert_eq!(quoted, Some("474554202f20485454502f312e310d0a0d0a0d0a"));
+    assert!(play.events.iter().any(|e| matches!(e, Event::Down { .. })));
+}
+
+#[test]
+fn a_peer_that_announces_too_much_is_sent_away() {
+    let mut play = Play::up(PeerConfig { max_prefixes: Some(10), ..peer_config() });
+    play.announce(0..10);
+    assert_eq!(play.speaker.learned().len(), 10);
+    play.announce(10..11);
+    let farewell = play.farewell().unwrap();
+    assert_eq!((farewell.code, farewell.subcode, &farewell.data[..]), (6, 1, &[0, 1, 1, 0, 0, 0, 10][..]));
+    assert_eq!(play.speaker.learned(), [], "its routes are gone");
+}
+
+#[test]
+fn an_interface_is_dialled_when_somebody_was_discovered_there() {
+    let config = PeerConfig::new(PeerAddress::Interface("eth1".into()), RemoteAs::Internal);
+    let mut play = Play::new(config);
+    assert_eq!(play.dials, []);
+    assert_eq!(play.state(), "Active");
+    let found = "fe80::1".parse().unwrap();
+    play.speaker.handle(play.now, Input::Discovered { interface: "eth1".into(), address: Some(found) });
+    play.settle();
+    assert_eq!(play.dials.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [IpAddr::V6(found)]);
+    assert_eq!(play.speaker.neighbors(play.now)[0].neighbor, "fe80::1%eth1");
+    // Only this neighbour, and only on this interface.
+    let at = |remote: &str, interface| {
+        play.speaker.peer_at("fe80::9".parse().unwrap(), remote.parse().unwrap(), Some(interface)).is_some()
+    };
+    assert!(at("fe80::1", "eth1"));
+    assert!(!at("fe80::1", "eth2"));
+    assert!(!at("fe80::2", "eth1"));
+    assert!(!at("2001:db8::1", "eth1"));
+}
+
+#[test]
+fn strangers_are_refused_with_a_word_to_the_log() {
+    let mut play = Play::new(peer_config());
+    let stranger = Ends::new("10.0.0.1:179".parse().unwrap(), "10.0.0.3:40000".parse().unwrap());
+    assert!(play.speaker.accept(play.now, stranger, None).is_err());
+    play.settle();
+    assert!(play.events.iter().any(|e| matches!(e, Event::Refused { from, .. } if from == "10.0.0.3:40000")));
+}
+
+type Edit = Box<dyn Fn(&mut PeerConfig)>;
+
+/// A change, what it is expected to do, and whether the session really only felt that.
+#[test]
+fn a_change_disturbs_a_session_as_much_as_predicted() {
+    let list = |rule: &str| Some(Arc::new(PrefixList::parse("list", [rule]).unwrap()));
+    let rows: Vec<(Impact, &str, Edit)> = vec![
+        (Impact::Nothing, "description", Box::new(|p| p.description = Some("leaf 1".into()))),
+        (Impact::Nothing, "connect_retry", Box::new(|p| p.connect_retry = Duration::from_secs(1))),
+        (Impact::Nothing, "passive", Box::new(|p| p.passive = true)),
+        (Impact::Nothing, "port", Box::new(|p| p.port = 1179)),
+        (Impact::Refresh, "graceful_shutdown", Box::new(|p| p.graceful_shutdown = true)),
+        (Impact::Refresh, "prefix_list_out", Box::new(move |p| p.prefix_list_out = list("deny 0.0.0.0/0 le 32"))),
+        (Impact::Refresh, "prefix_list_in", Box::new(move |p| p.prefix_list_in = list("deny 0.0.0.0/0 le 32"))),
+        (Impact::Refresh, "allowas_in", Box::new(|p| p.allowas_in = AllowAsIn::Origin)),
+        (Impact::Refresh, "max_prefixes", Box::new(|p| p.max_prefixes = Some(100))),
+        (Impact::Reset, "password", Box::new(|p| p.password = Some(Secret::new("new")))),
+        (Impact::Reset, "hold_time", Box::new(|p| p.hold_time = Duration::from_secs(30))),
+        (Impact::Reset, "families", Box::new(|p| p.families = Families::NONE.with(Family::Ipv4))),
+        (Impact::Reset, "remote_as", Box::new(|p| p.remote_as = RemoteAs::Number(PEER_AS))),
+        (Impact::Reset, "shutdown", Box::new(|p| p.shutdown = Some("maintenance".into()))),
+    ];
+    for (impact, key, change) in rows {
+        let mut play = Play::up(peer_config());
+        play.speaker.set_routes(routes([1]));
+        play.announce([7]);
+        let before = play.written.len();
+        let mut config = peer_config();
+        change(&mut config);
+        let predicted = play.speaker.update_peer(play.now, config.clone()).unwrap();
+        play.settle();
+        assert_eq!(predicted, Change { impact, keys: vec![key] });
+        assert_eq!(play.closed, impact == Impact::Reset, "{key}");
+        let wrote = play.written.len() > before;
+        match key {
+            // The peer is told other attributes, or to forget.
+            "graceful_shutdown" | "prefix_list_out" => assert!(wrote, "{key} changed nothing"),
+            "prefix_list_in" => assert_eq!(play.speaker.learned(), [], "{key} changed nothing"),
+            _ if impact == Impact::Nothing => assert!(!wrote, "{key} was felt"),
+            _ => {}
+        }
+        let again = play.speaker.update_peer(play.now, config).unwrap();
+        assert_eq!((again.impact, again.keys.len()), (Impact::Nothing, 0), "{key}: the same once more");
+    }
+}
+
+#[test]
+fn a_wider_import_policy_asks_for_the_routes_again() {
+    let list = |rule: &str| Some(Arc::new(PrefixList::parse("list", [rule]).unwrap()));
+    let mut play = Play::up(PeerConfig { prefix_list_in: list("deny 0.0.0.0/0 le 32"), ..peer_config() });
+    play.announce([1]);
+    assert_eq!(play.speaker.learned(), []);
+    play.speaker.update_peer(play.now, PeerConfig { prefix_list_in: None, ..peer_config() });
+    play.settle();
+    assert!(matches!(play.written.last(), Some(Message::RouteRefresh(r)) if r.afi == 1), "{:?}", play.written.last());
+}
+
+#[test]
+fn a_peer_that_is_shut_down_stays_down_and_comes_back() {
+    let mut play = Play::up(peer_config());
+    let down = PeerConfig { shutdown: Some("new cable".into()), ..peer_config() };
+    play.speaker.update_peer(play.now, down);
+    play.settle();
+    assert_eq!(play.farewell().unwrap().shutdown_communication(), Some("new cable"));
+    play.now += Duration::from_hours(1);
+    play.speaker.handle_timeout(play.now);
+    assert_eq!(play.state(), "Idle");
+    assert!(play.speaker.accept(play.now, ends(), None).is_err());
+    play.speaker.update_peer(play.now, peer_config());
+    play.settle();
+    play.establish();
+}
+
+#[test]
+fn a_removed_peer_is_told_and_forgotten() {
+    let mut play = Play::up(peer_config());
+    play.announce([1]);
+    let config = play.speaker.config().clone();
+    play.speaker.reconfigure(play.now, config, vec![]);
+    play.settle();
+    let farewell = play.farewell().unwrap();
+    assert_eq!((farewell.code, farewell.subcode), (6, 3));
+    assert_eq!((play.speaker.neighbors(play.now), play.speaker.learned()), (vec![], vec![]));
+    assert_eq!(play.events.last(), Some(&Event::LearnedChanged));
+}
+
+#[test]
+fn what_is_seen_from_outside_has_the_promised_names() {
+    let mut play = Play::up(peer_config());
+    play.speaker.set_routes(routes([1]));
+    play.settle();
+    play.announce([9]);
+    let snapshot = serde_json::to_value(play.speaker.snapshot(play.now)).unwrap();
+    let neighbor = &snapshot["neighbors"][0];
+    assert_eq!(neighbor["neighbor"], "10.0.0.2");
+    assert_eq!((&neighbor["state"], &neighbor["remote_as"]), (&"Established".into(), &PEER_AS.into()));
+    assert_eq!(neighbor["families"][0]["advertised"], 1);
+    assert_eq!(neighbor["families"][0]["accepted"], 1);
+    assert_eq!(neighbor["messages"]["updates_sent"], 3);
+    let route = &snapshot["routes"][0];
+    assert_eq!((&route["prefix"], &route["neighbors"][0]["advertised"]), (&"192.0.2.1/32".into(), &true.into()));
+    assert_eq!(route["neighbors"][0]["acknowledged"], false);
+    let learned = &snapshot["learned"][0];
+    assert_eq!((&learned["as_path"], &learned["selected"]), (&"65002".into(), &true.into()));
+    assert_eq!(learned["next_hops"][0], "10.0.0.2");
+    play.speaker.handle(play.now, Input::Acknowledged { conn: play.conn.unwrap() });
+    assert!(play.speaker.routes()[0].neighbors[0].acknowledged);
+}
