@@ -53,8 +53,22 @@ struct Server {
 
 impl Server {
     fn new(options: &[&str]) -> Self {
+        Self::with_file(&["create", "nb.db", NB_SCHEMA], options)
+    }
+
+    /// The members of a cluster, the first of which founded it.
+    fn cluster<const N: usize>() -> [Self; N] {
+        let address = || format!("tcp:127.0.0.1:{}", free_port());
+        let founder = address();
+        std::array::from_fn(|n| match n {
+            0 => Self::with_file(&["create-cluster", "nb.db", NB_SCHEMA, &founder], &[]),
+            _ => Self::with_file(&["join-cluster", "nb.db", NB, &address(), &founder], &[]),
+        })
+    }
+
+    fn with_file(how: &[&str], options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        run("ovsdb-tool", &["create", "nb.db", NB_SCHEMA], home.path());
+        run("ovsdb-tool", how, home.path());
         let mut server = Self { home, child: None, options: options.iter().map(|s| (*s).to_owned()).collect() };
         server.start();
         server
@@ -97,7 +111,14 @@ impl Server {
     }
 
     async fn transact(&self, operations: &[Json]) -> Vec<Json> {
-        transact(&self.remote(), None, NB, operations, LIMIT).await.unwrap()
+        loop {
+            match transact(&self.remote(), None, NB, operations, LIMIT).await {
+                Ok(results) => return results,
+                // A member that is still joining its cluster does not know the database yet.
+                Err(error) if error.to_string().contains("database not available") => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }
 
@@ -210,6 +231,37 @@ async fn a_restarted_server_is_found_again_and_only_real_differences_are_told() 
     let rows: usize =
         told.iter().map(|e| if let Event::Changed(c) = e { c.values().map(Vec::len).sum() } else { 0 }).sum();
     assert_eq!(rows, 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_sends_only_what_was_missed() {
+    if !installed() {
+        return;
+    }
+    let mut members = Server::cluster::<3>();
+    let mut config = config(members.iter().map(Server::remote).collect());
+    config.leader_only = true;
+    let mut client = Client::new(config, None);
+    assert_eq!(synced(&mut client).await.last(), Some(&Event::Synced { fresh: true }));
+    let leader = members.iter().position(|member| Some(&member.remote()) == client.remote()).unwrap();
+    assert_eq!(leader, 0, "who founded a cluster leads it first");
+    // A follower passes what it is asked on to the leader; this also waits until it has joined.
+    members[1].transact(&add_port("before", &[])).await;
+    members[2].transact(&add_port("before, too", &[])).await;
+    while port(&client, "before").is_none() || port(&client, "before, too").is_none() {
+        next(&mut client).await;
+    }
+    members[leader].stop();
+    let mut events = vec![next(&mut client).await];
+    assert!(matches!(events[0], Event::Down { .. }), "{events:?}");
+    events.extend(synced(&mut client).await);
+    assert_eq!(events.last(), Some(&Event::Synced { fresh: false }), "{events:?}");
+    assert_ne!(client.remote(), Some(&members[leader].remote()));
+    assert!(port(&client, "before").is_some());
+    members[1].transact(&add_port("after", &[])).await;
+    while port(&client, "after").is_none() {
+        next(&mut client).await;
+    }
 }
 
 #[tokio::test]
