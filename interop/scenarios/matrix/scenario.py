@@ -30,9 +30,7 @@ DIMENSIONS = {
 }
 # What the daemon cannot do yet; a row that needs it is skipped and says so.
 NOT_YET = {
-    "unnumbered": "unnumbered peers are not built yet",
     "bfd": "BFD is not built yet",
-    "v4over6": "IPv4 over an IPv6 session is not built yet",
 }
 PASSWORD = "between-us"
 
@@ -138,7 +136,7 @@ def frr(row):
         extra.append(f" neighbor {neighbor} bfd")
     if row["families"] == "v4over6":
         extra.append(f" neighbor {neighbor} capability extended-nexthop")
-    declare = f" neighbor {neighbor} {'interface ' if row['link'] == 'unnumbered' else ''}remote-as {remote}"
+    declare = f" neighbor {neighbor} {'interface v6only ' if row['link'] == 'unnumbered' else ''}remote-as {remote}"
     lines = [
         "frr defaults datacenter", "hostname leaf", "log stdout informational", f"router bgp {own}", " bgp router-id 10.0.1.1",
         " no bgp ebgp-requires-policy", " no bgp default ipv4-unicast", " timers bgp 3 9", declare, *extra,
