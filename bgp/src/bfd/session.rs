@@ -100,6 +100,9 @@ pub struct Session {
     /// The parameters have changed again while a poll was under way: another has to follow (RFC 5880 §6.8.3).
     poll_again: bool,
     last_received: Option<Instant>,
+    /// When bfd.AuthSeqKnown is to be cleared: twice the Detection Time after the last packet, once that has passed (RFC 5880
+    /// §6.8.1).
+    forget_sequence_at: Option<Instant>,
     last_sent: Option<Instant>,
     transmit_at: Option<Instant>,
     answer_poll: bool,
@@ -132,6 +135,7 @@ impl Session {
             polling: false,
             poll_again: false,
             last_received: None,
+            forget_sequence_at: None,
             last_sent: None,
             transmit_at: (!config.passive).then_some(now),
             answer_poll: false,
@@ -159,7 +163,13 @@ impl Session {
         match (&mut self.auth, packet.authentication) {
             (None, true) => return Err(Discard::AuthUnexpected),
             (Some(_), false) => return Err(Discard::AuthMissing),
-            (Some(auth), true) => auth.verify(covered, packet.detect_mult)?,
+            (Some(auth), true) => {
+                if self.forget_sequence_at.take_if(|due| *due <= at).is_some() {
+                    auth.forget_sequence();
+                }
+                auth.verify(covered, packet.detect_mult)?;
+                self.forget_sequence_at = None;
+            }
             (None, false) => {}
         }
         self.remote_discriminator = packet.my_discriminator;
@@ -292,11 +302,9 @@ impl Session {
     pub fn tick(&mut self, now: Instant) {
         if self.detection_deadline().is_some_and(|at| at <= now) {
             self.remote_discriminator = 0;
-            self.last_received = None;
+            let last = self.last_received.take();
+            self.forget_sequence_at = last.map(|last| last + self.detection_time() * 2);
             self.remote_min_rx = Duration::from_micros(1);
-            if let Some(auth) = &mut self.auth {
-                auth.forget_sequence();
-            }
             if matches!(self.state, State::Init | State::Up) {
                 self.remote_state = State::Down;
                 self.go(now, State::Down, Diagnostic::DETECTION_TIME_EXPIRED);

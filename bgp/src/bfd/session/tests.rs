@@ -2,6 +2,7 @@
 #![expect(clippy::unchecked_time_subtraction, reason = "a negative time is a failure of the test, and shows as one")]
 
 use super::*;
+use crate::bfd::AuthKind;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -183,6 +184,76 @@ fn whatever_happened_they_come_up_again_when_the_network_is_well() {
         pair.run(Duration::from_secs(60));
         assert_eq!(pair.downs(), before, "seed {seed}");
     }
+}
+
+const KINDS: [AuthKind; 5] = [
+    AuthKind::SimplePassword,
+    AuthKind::KeyedMd5,
+    AuthKind::MeticulousKeyedMd5,
+    AuthKind::KeyedSha1,
+    AuthKind::MeticulousKeyedSha1,
+];
+
+/// A session that signs with "secret" from this sequence number on.
+fn authenticated(now: Instant, kind: AuthKind, first_sequence: u32, discriminator: u32) -> Session {
+    let auth = Auth::new(kind, [(1, b"secret".to_vec())].into(), first_sequence).unwrap();
+    Session::new(now, config(50, 50, 5), Some(auth), discriminator, first_sequence.into())
+}
+
+#[test]
+fn authenticated_ends_stay_up_under_loss_and_reordering() {
+    for (seed, kind) in (0..).zip(KINDS.into_iter().cycle().take(25)) {
+        let mut pair = Pair::new(config(50, 50, 5), config(50, 50, 5), seed);
+        // The sequence numbers wrap while the session is up.
+        pair.ends[0].session = authenticated(pair.now, kind, u32::MAX - 50, 11);
+        pair.ends[1].session = authenticated(pair.now, kind, 7, 22);
+        pair.loss = [5, 5];
+        pair.delay = MS(20);
+        pair.run(Duration::from_secs(5));
+        let before = pair.downs();
+        pair.run(Duration::from_secs(30));
+        assert_eq!(pair.states(), [State::Up, State::Up], "{kind:?}, seed {seed}");
+        assert_eq!(pair.downs(), before, "{kind:?}, seed {seed}");
+    }
+}
+
+#[test]
+fn an_authenticated_peer_that_has_restarted_is_believed_after_twice_the_detection_time() {
+    // RFC 5880 §6.8.1: "This variable MUST be set to zero after no packets have been received on this session for at least twice
+    // the Detection Time." Simple passwords have no sequence number.
+    for kind in &KINDS[1..] {
+        let mut pair = Pair::new(config(50, 50, 5), config(50, 50, 5), 1);
+        pair.ends[0].session = authenticated(pair.now, *kind, 1000, 11);
+        pair.ends[1].session = authenticated(pair.now, *kind, 2000, 22);
+        pair.run(Duration::from_secs(5));
+        assert_eq!(pair.states(), [State::Up, State::Up], "{kind:?}");
+        // Its sequence number is far behind what was last seen.
+        pair.ends[1].session = authenticated(pair.now, *kind, 5, 33);
+        // Detection after 250 ms, believed after 500; the restarted one sends every second.
+        pair.run(MS(400));
+        assert_eq!(pair.ends[0].session.state(), State::Down, "{kind:?}");
+        pair.run(Duration::from_secs(10));
+        assert_eq!(pair.states(), [State::Up, State::Up], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_sequence_number_is_not_forgotten_before_its_time() {
+    let start = Instant::now();
+    let kind = AuthKind::MeticulousKeyedSha1;
+    let (mut us, mut peer) = (authenticated(start, kind, 1, 11), authenticated(start, kind, 100, 22));
+    let replayed = peer.transmit(start).unwrap();
+    let hear = |us: &mut Session, after: Duration| {
+        let (packet, covered) = Packet::parse(&replayed).unwrap();
+        us.tick(start + after);
+        us.receive(start + after, &packet, covered)
+    };
+    assert_eq!(hear(&mut us, MS(0)), Ok(()));
+    // The peer sends once a second, five times missed is failure: the Detection Time is 5 s.
+    for after in [1, 4999, 5001, 9999] {
+        assert_eq!(hear(&mut us, MS(after)), Err(Discard::AuthSequence), "after {after} ms");
+    }
+    assert_eq!(hear(&mut us, MS(10_000)), Ok(()));
 }
 
 #[test]
