@@ -21,20 +21,21 @@ impl Kernel {
     /// Nothing is interrupted: everything is replaced in place, and a rule gets its marked twin before it goes.
     pub fn adopt_upstream(&mut self, scope: &Scope) -> io::Result<usize> {
         self.refresh_devices()?;
-        let indexes: BTreeSet<u32> =
+        let bridges: BTreeSet<u32> =
             scope.devices.iter().filter_map(|name| self.devices.get(name)).map(|device| device.ifindex).collect();
+        let on_bridge = |device: &&Device| device.vlan.is_some_and(|vlan| bridges.contains(&vlan.parent));
+        let vlan_devices: Vec<&Device> =
+            self.devices.values().filter(on_bridge).filter(|device| is_upstream_name(device)).collect();
+        let indexes = bridges.iter().copied().chain(vlan_devices.iter().map(|device| device.ifindex)).collect();
+        let unmarked = vlan_devices.into_iter().filter(|device| device.alias.is_none());
+        let aliases: Vec<Request> = unmarked.map(|device| Device::set_alias(&device.name, ALIAS)).collect();
         let (mut requests, addresses) = self.adopt_rules(scope)?;
         // Each rule takes two requests.
         let rules = requests.len() / 2;
         requests.extend(self.adopt_routes(scope)?);
         requests.extend(self.adopt_neighbours(&indexes, &addresses)?);
         requests.extend(self.adopt_addresses(&indexes)?);
-        let vlan_device = |device: &&Device| {
-            device.alias.is_none()
-                && device.vlan.is_some_and(|vlan| indexes.contains(&vlan.parent))
-                && is_upstream_name(device)
-        };
-        requests.extend(self.devices.values().filter(vlan_device).map(|device| Device::set_alias(&device.name, ALIAS)));
+        requests.extend(aliases);
         let refused = self.execute(&requests)?.into_iter().filter_map(Result::err);
         for refused in refused {
             tracing::warn!(%refused, "an object that ovn-bgp-agent left could not be taken over");

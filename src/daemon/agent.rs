@@ -58,9 +58,7 @@ impl Agent {
     pub(super) fn new(config: Config, speaker: Speaker, queries: mpsc::Receiver<Query>) -> anyhow::Result<Self> {
         let marks = Marks { rule_priority: config.wiring.rule_priority, protocol: config.wiring.route_protocol };
         let ovn = match &config.ovn {
-            Some(settings) => {
-                Some(Ovn::new(settings, config.options(), config.wiring.flow_cookie, super::speaker::seed())?)
-            }
+            Some(settings) => Some(Ovn::new(settings, config.options(), &config.wiring, super::speaker::seed())?),
             None => None,
         };
         let now = Instant::now();

@@ -31,6 +31,7 @@ pub(super) struct Ovn {
     nb_remotes: Vec<Remote>,
     scope: Scope,
     rt_tables: RtTables,
+    adopt_upstream: bool,
     tables: BTreeMap<String, u32>,
     seed: u64,
     warned: Vec<String>,
@@ -86,7 +87,12 @@ pub(super) enum Happened {
 }
 
 impl Ovn {
-    pub(super) fn new(settings: &config::Ovn, options: Options, cookie: u64, seed: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        settings: &config::Ovn,
+        options: Options,
+        wiring: &config::Wiring,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         let ovs = Remote::parse(&settings.ovs)?;
         let rundir = match ovs.first() {
             Some(Remote::Unix(path)) => path.parent().map(Path::to_path_buf),
@@ -98,12 +104,13 @@ impl Ovn {
             options,
             facts: Facts::default(),
             view: View::default(),
-            switches: Ovs::new(rundir.unwrap_or_else(|| "/run/openvswitch".into()), cookie),
+            switches: Ovs::new(rundir.unwrap_or_else(|| "/run/openvswitch".into()), wiring.flow_cookie),
             ovs: Link::new(config, None),
             nb: None,
             nb_remotes: Vec::new(),
             scope: Scope::default(),
             rt_tables: RtTables::default(),
+            adopt_upstream: wiring.adopt_upstream,
             tables: BTreeMap::new(),
             seed,
             warned: Vec::new(),
@@ -249,6 +256,9 @@ impl Ovn {
             match self.rt_tables.find_or_choose(name, &in_use) {
                 Ok(table) => {
                     tracing::info!(bridge = name, table, "routing table");
+                    if self.adopt_upstream {
+                        adopt_upstream(name, table, kernel);
+                    }
                     self.tables.insert(name.clone(), table);
                     bridge.table = Some(table);
                 }
@@ -270,6 +280,16 @@ impl Ovn {
             tables: self.tables.values().copied().collect(),
             devices: self.facts.bridges.keys().cloned().collect::<BTreeSet<_>>(),
         }
+    }
+}
+
+/// Takes over what ovn-bgp-agent left on a bridge, before anything of the bridge is observed.
+fn adopt_upstream(bridge: &str, table: u32, kernel: &mut Kernel) {
+    let scope = KernelScope { tables: [table].into(), devices: [bridge.to_owned()].into() };
+    match kernel.adopt_upstream(&scope) {
+        Ok(0) => {}
+        Ok(objects) => tracing::info!(bridge, objects, "took over what ovn-bgp-agent left in the kernel"),
+        Err(error) => tracing::warn!(bridge, %error, "cannot take over what ovn-bgp-agent left in the kernel"),
     }
 }
 
