@@ -127,6 +127,8 @@ pub struct Speaker {
     /// What all peers are to be told; `None` until it is known for the first time.
     routes: Option<Arc<RouteSet>>,
     loc_rib: LocRib,
+    /// Connections nobody wanted.
+    refused: u64,
     /// To be reported once, however many changes there were.
     learned_changed: bool,
     outputs: VecDeque<Output>,
@@ -142,6 +144,7 @@ impl Speaker {
             next_number: 0,
             peers: BTreeMap::new(),
             routes: None,
+            refused: 0,
             learned_changed: false,
             outputs: VecDeque::new(),
         }
@@ -298,8 +301,14 @@ impl Speaker {
         self.peers.values().find(|peer| peer.matches(local, remote, interface)).map(|peer| Arc::clone(&peer.config))
     }
 
-    /// Reports a connection that nobody wants.
+    /// How many connections came in that nobody wanted.
+    pub const fn refused_connections(&self) -> u64 {
+        self.refused
+    }
+
+    /// Counts and reports a connection that nobody wants.
     pub fn refuse(&mut self, remote: SocketAddr, reason: &str) {
+        self.refused += 1;
         let event = Event::Refused { from: remote.to_string(), reason: reason.to_owned() };
         self.outputs.push_back(Output::Event(event));
     }

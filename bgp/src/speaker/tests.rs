@@ -231,6 +231,7 @@ fn strangers_are_refused_with_a_word_to_the_log() {
     let stranger = Ends::new("10.0.0.1:179".parse().unwrap(), "10.0.0.3:40000".parse().unwrap());
     assert!(play.speaker.accept(play.now, stranger, None).is_err());
     play.settle();
+    assert_eq!(play.speaker.refused_connections(), 1);
     assert!(play.events.iter().any(|e| matches!(e, Event::Refused { from, .. } if from == "10.0.0.3:40000")));
 }
 

@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// What peers told us.
     pub learned: Vec<Learned>,
+    /// Connections that came in and nobody wanted.
+    pub refused_connections: u64,
 }
 
 /// A peer.
@@ -184,7 +186,12 @@ pub struct Learned {
 impl Speaker {
     /// Everything. Long when there are many routes; the parts are there one by one, too.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        Snapshot { neighbors: self.neighbors(now), routes: self.routes(), learned: self.learned() }
+        Snapshot {
+            neighbors: self.neighbors(now),
+            routes: self.routes(),
+            learned: self.learned(),
+            refused_connections: self.refused_connections(),
+        }
     }
 
     /// Every peer.
