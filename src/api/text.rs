@@ -271,7 +271,8 @@ fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
     line("faults", (faults != (0, 0)).then(|| paint.paint(Tone::Bad, &faulty)));
     line("last error sent", n.last_error_sent.clone());
     line("last error received", n.last_error_received.clone());
-    line("last reason", n.last_reason.clone());
+    // Why it was down before it was ever up is nobody's question any more.
+    line("last reason", n.last_reason.clone().filter(|_| n.uptime_seconds.is_none() || n.lost_count > 0));
     for f in &n.families {
         let what = if f.negotiated {
             let limit = f.max_prefixes.map(|max| format!(" of at most {max}")).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bgp::speaker as bgp_speaker;
+use bgp::speaker::{self as bgp_speaker, PeerAddress};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
@@ -190,7 +190,11 @@ impl Agent {
     }
 
     fn neighbor(&self, mut neighbor: Neighbor) -> Neighbor {
-        let configured = self.config.bgp.neighbors.iter().find(|n| n.peer.address.to_string() == neighbor.neighbor);
+        // An unnumbered neighbour is called by its address once it has been discovered; its interface stays.
+        let configured = self.config.bgp.neighbors.iter().find(|n| match &n.peer.address {
+            PeerAddress::Interface(interface) => neighbor.interface.as_ref() == Some(interface),
+            address => address.to_string() == neighbor.neighbor,
+        });
         neighbor.peer_group = configured.and_then(|n| n.peer_group.clone());
         neighbor
     }
