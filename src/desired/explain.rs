@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{Broken, Chain};
 use super::floating_ip::{self, Place};
 use super::gateway::{self, Gateway};
-use super::{Context, Exposure, Facts, Options, Out, compute, load_balancer, provider, tenant};
+use super::{Context, Exposure, Facts, Options, Out, compute, load_balancer, owner, provider, tenant};
 use crate::nb::row::{Nat, Port};
 use crate::nb::{Id, View};
 use crate::ovsdb::value::Uuid;
@@ -142,7 +142,7 @@ fn port_chain(
     let holding = |interface: &&Port| {
         interface.network.as_ref() == Some(network) && interface.cidrs.iter().any(|cidr| cidr.contains(&ip))
     };
-    if !port.up || !near.is_empty() {
+    if !owner::is_active(port) || !near.is_empty() {
         return Err(broken);
     }
     for interface in ctx.view.ports().filter(holding) {

@@ -136,11 +136,13 @@ pub(super) fn hosted(ctx: &Context<'_>, port: &Port, chain: &mut Chain) -> Resul
             )?;
         }
     }
-    chain.check(owner::is_active(port), || active(port), || "it is not up".to_owned())
+    active(port, chain)
 }
 
-fn active(port: &Port) -> String {
-    if port.up { "it is up".to_owned() } else { "it is being migrated away and still ours".to_owned() }
+/// A port that is being migrated goes down on its way.
+pub(super) fn active(port: &Port, chain: &mut Chain) -> Result<(), Broken> {
+    let holds = || if port.up { "it is up".to_owned() } else { "it is being migrated".to_owned() };
+    chain.check(owner::is_active(port), holds, || "it is not up".to_owned())
 }
 
 /// The types whose addresses are exposed.

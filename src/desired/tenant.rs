@@ -186,7 +186,7 @@ pub(super) fn ports(ctx: &Context<'_>, subnets: &[Subnet<'_>], out: &mut Out) {
 pub(super) fn port(port: &Port, subnets: &[&Subnet<'_>]) -> Result<Vec<Exposure>, Broken> {
     let mut chain = Chain::default();
     provider::exposable(port, &mut chain)?;
-    chain.check(port.up, || "it is up".to_owned(), || "it is not up".to_owned())?;
+    provider::active(port, &mut chain)?;
     let exposures: Vec<_> = port
         .ips()
         .filter(|(_, ip)| provider::is_announceable(*ip))
