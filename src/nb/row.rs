@@ -165,15 +165,6 @@ impl PortType {
     }
 }
 
-/// One element of `addresses` that has IP addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// Link-layer address; none with `dynamic`.
-    pub mac: Option<Mac>,
-    /// IP addresses.
-    pub ips: Box<[IpAddr]>,
-}
-
 /// A Logical_Switch_Port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -181,8 +172,8 @@ pub struct Port {
     pub name: Arc<str>,
     /// `type`.
     pub port_type: PortType,
-    /// The elements of `addresses` that have IP addresses, all of them.
-    pub addresses: Box<[Addresses]>,
+    /// The IP addresses of all elements of `addresses`, each with the MAC before it (none with `dynamic`).
+    pub addresses: Box<[(Option<Mac>, IpAddr)]>,
     /// `addresses` holds `unknown`: the port may use any address, `cidrs` says which ones Neutron gave it.
     pub unknown: bool,
     /// The only MAC among the elements without IP address.
@@ -312,14 +303,12 @@ impl Port {
                 Some("dynamic") => None,
                 Some(word) => Some(parse::<Mac>(COLUMN, "an Ethernet address", word)?),
             };
-            let ips: Box<[IpAddr]> = words
-                .filter(|word| *word != "dynamic")
-                .map(|word| interface(COLUMN, word).map(|net| net.addr()))
-                .collect::<Parsed<_>>()?;
-            if ips.is_empty() {
+            let before = addresses.len();
+            for word in words.filter(|word| *word != "dynamic") {
+                addresses.push((mac, interface(COLUMN, word)?.addr()));
+            }
+            if addresses.len() == before {
                 bare.extend(mac);
-            } else {
-                addresses.push(Addresses { mac, ips });
             }
         }
         self.addresses = addresses.into();
@@ -333,8 +322,7 @@ impl Port {
     /// gave it.
     pub fn ips(&self) -> impl Iterator<Item = (Option<Mac>, IpAddr)> {
         let given = if self.addresses.is_empty() && self.unknown { &*self.cidrs } else { &[] };
-        let known = self.addresses.iter().flat_map(|one| one.ips.iter().map(|ip| (one.mac, *ip)));
-        known.chain(given.iter().map(|cidr| (self.bare_mac, cidr.addr())))
+        self.addresses.iter().copied().chain(given.iter().map(|cidr| (self.bare_mac, cidr.addr())))
     }
 
     /// Whether it has an IPv6 address that ends in 1, where a router might be expected.
