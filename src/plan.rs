@@ -12,6 +12,7 @@
 //! Traffic is never drawn to an address that is not wired, and an address is never unwired while traffic is drawn to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -19,7 +20,7 @@ use crate::desired::wiring::{Key, Spec};
 use crate::diff::{Diff, Op};
 
 /// Prefixes with the objects each one stands on.
-pub type Routes = BTreeMap<IpNet, BTreeSet<Key>>;
+pub type Routes = BTreeMap<IpNet, Arc<BTreeSet<Key>>>;
 
 /// The first half of a pass: what to do before anything new is announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,16 +85,20 @@ impl Plan {
             }
             match self.keep.get(&prefix) {
                 Some(old) if self.stands(old, failed) => {
-                    finish.announce.insert(prefix, old.clone());
-                    finish.on_old_wiring.insert(prefix, missing);
+                    finish.announce.insert(prefix, Arc::clone(old));
+                    finish.on_old_wiring.insert(prefix, Arc::new(missing));
                 }
                 _ => {
-                    finish.held_back.insert(prefix, missing);
+                    finish.held_back.insert(prefix, Arc::new(missing));
                 }
             }
         }
-        let needed: BTreeSet<&Key> =
-            finish.on_old_wiring.keys().filter_map(|prefix| finish.announce.get(prefix)).flatten().collect();
+        let needed: BTreeSet<&Key> = finish
+            .on_old_wiring
+            .keys()
+            .filter_map(|prefix| finish.announce.get(prefix))
+            .flat_map(|needs| needs.iter())
+            .collect();
         self.remove.retain(|key, _| !needed.contains(key));
         finish.unwire = creation_order(self.remove).rev().map(|(key, _)| Op::Remove(key)).collect();
         finish

@@ -91,7 +91,7 @@ proptest! {
         let desired = desired::compute(&view, &facts, &options);
         for (prefix, needs) in &desired.routes {
             prop_assert!(!needs.is_empty());
-            for key in needs {
+            for key in needs.iter() {
                 prop_assert!(desired.wiring.objects.contains_key(key), "{prefix} needs {key:?}, which nobody wires");
             }
             let has_rule = needs.iter().any(|key| matches!(key, Key::Rule { .. }));

@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -201,7 +202,7 @@ pub struct Desired {
     /// Kernel and OVS objects with the exposures that need them.
     pub wiring: wiring::Wiring,
     /// Prefixes to announce → keys of the objects each needs before it may be announced.
-    pub routes: BTreeMap<IpNet, BTreeSet<wiring::Key>>,
+    pub routes: BTreeMap<IpNet, Arc<BTreeSet<wiring::Key>>>,
 }
 
 /// What every rule sees.

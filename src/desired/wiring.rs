@@ -1,8 +1,9 @@
 //! Exposure → kernel and OVS objects. Identity in the outside world is the [`Key`]; the rest of an object is its [`Spec`]; the
 //! set of owners says why it is there: an exposure (`kind address (port)`), a network, or a bridge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -129,11 +130,10 @@ pub struct Object {
 impl Wiring {
     /// Adds `owner` to the object, creating it if needed. The first specification wins; the caller gives equal ones.
     pub fn need(&mut self, key: Key, spec: Spec, owner: &str) {
-        self.objects
-            .entry(key)
-            .or_insert_with(|| Object { spec, owners: BTreeSet::new() })
-            .owners
-            .insert(owner.to_owned());
+        let owners = &mut self.objects.entry(key).or_insert_with(|| Object { spec, owners: BTreeSet::new() }).owners;
+        if !owners.contains(owner) {
+            owners.insert(owner.to_owned());
+        }
     }
 }
 /// Exposures with their wiring.
@@ -144,47 +144,56 @@ pub struct Wired {
     /// The objects.
     pub wiring: Wiring,
     /// What may be announced once the objects it needs are there.
-    pub routes: BTreeMap<IpNet, BTreeSet<Key>>,
+    pub routes: BTreeMap<IpNet, Arc<BTreeSet<Key>>>,
 }
 
 /// What the exposures need in the kernel and in OVS, besides what every mapped bridge needs.
 pub fn wire(exposures: BTreeSet<Exposure>, facts: &Facts, options: &Options) -> Wired {
-    let mut wirer = Wirer { facts, options, wiring: Wiring::default() };
+    let exposures: Vec<Exposure> = exposures.into_iter().collect();
+    let mut waiting: Vec<Option<String>> = vec![None; exposures.len()];
+    let mut wirer = Wirer { facts, options, wiring: Wiring::default(), sites: HashMap::new(), ways: HashMap::new() };
     let bridges: BTreeSet<&str> = facts.bridge_mappings.iter().map(|mapping| &*mapping.bridge).collect();
     for bridge in bridges {
         wirer.base(bridge);
     }
-    let mut routes: BTreeMap<IpNet, BTreeSet<Key>> = BTreeMap::new();
-    let mut wired = BTreeSet::new();
+    let mut routes: BTreeMap<IpNet, Arc<BTreeSet<Key>>> = BTreeMap::new();
     // What is reached through a gateway comes after the gateways.
-    let (direct, through): (Vec<_>, Vec<_>) = exposures.into_iter().partition(|exposure| exposure.via.is_none());
-    for mut exposure in direct.into_iter().chain(through) {
-        match wirer.expose(&exposure) {
-            // The same prefix of several owners is announced on the first wiring that can stand.
-            Ok(needs) if exposure.announce => drop(routes.entry(exposure.address).or_insert(needs)),
-            Ok(_) => {}
-            Err(waiting) => exposure.waiting = Some(waiting),
+    for through in [false, true] {
+        for (exposure, waiting) in exposures.iter().zip(&mut waiting).filter(|(e, _)| e.via.is_some() == through) {
+            match wirer.expose(exposure) {
+                // The same prefix of several owners is announced on the first wiring that can stand.
+                Ok(needs) if exposure.announce => drop(routes.entry(exposure.address).or_insert(needs)),
+                Ok(_) => {}
+                Err(what) => *waiting = Some(what),
+            }
         }
-        wired.insert(exposure);
     }
-    Wired { exposures: wired, wiring: wirer.wiring, routes }
+    let Wirer { wiring, .. } = wirer;
+    let annotate = |(exposure, waiting)| Exposure { waiting, ..exposure };
+    Wired { exposures: exposures.into_iter().zip(waiting).map(annotate).collect(), wiring, routes }
 }
 
 struct Wirer<'a> {
     facts: &'a Facts,
     options: &'a Options,
     wiring: Wiring,
+    /// By network, patch port and family: thousands of exposures share one.
+    sites: HashMap<(&'a str, &'a str, bool), Result<Arc<Site>, String>>,
+    /// By network, gateway and subnet: what carries a tenant subnet.
+    ways: HashMap<(&'a str, IpAddr, IpNet), Arc<BTreeSet<Key>>>,
 }
 
-/// A bridge that is there, with the device an exposure uses.
-struct Site<'a> {
-    bridge: &'a str,
+/// A bridge that is there, with the device that exposures of one network and family use.
+struct Site {
     table: u32,
-    mac: Option<Mac>,
     device: String,
+    /// What all of them need.
+    needs: BTreeSet<Key>,
+    /// What is missing before they can be announced; the kernel part is wired nevertheless.
+    missing: Option<String>,
 }
 
-impl Wirer<'_> {
+impl<'a> Wirer<'a> {
     /// Adds an object and notes it as needed.
     fn need(&mut self, key: Key, spec: Spec, owner: &str, needs: &mut BTreeSet<Key>) {
         self.wiring.need(key.clone(), spec, owner);
@@ -245,28 +254,35 @@ impl Wirer<'_> {
     }
 
     /// Adds what an exposure needs; what its announcement has to wait for, or what is missing.
-    ///
-    /// With the patch port missing, the kernel part is wired already.
-    fn expose(&mut self, exposure: &Exposure) -> Result<BTreeSet<Key>, String> {
+    fn expose(&mut self, exposure: &'a Exposure) -> Result<Arc<BTreeSet<Key>>, String> {
         let site = self.site(exposure)?;
-        let owner = exposure.owner();
-        let mut needs = BTreeSet::new();
-        // What all exposures on a network share is owned by the network: thousands of owners would say no more.
-        let network = format!("network {}", exposure.network);
-        self.device(exposure, &site, &network, &mut needs);
-        match (exposure.via, exposure.subnet) {
+        let needs = match (exposure.via, exposure.subnet) {
             // A tenant subnet, and what lies in one: the route through the gateway, and what reaches the gateway.
             (Some(via), Some(subnet)) => {
-                let adds = exposure.kind == Kind::Subnet;
-                self.through(&site, via, subnet, adds.then_some(&*owner), &mut needs);
+                if exposure.kind == Kind::Subnet {
+                    self.subnet(exposure, &site, via, subnet);
+                }
+                self.way(exposure, &site, via, subnet)
             }
-            _ => self.host(exposure, &site, &owner, &mut needs),
-        }
-        self.flow(exposure, &site, &network, &mut needs)?;
-        Ok(needs)
+            _ => Arc::new(self.host(exposure, &site)),
+        };
+        site.missing.clone().map_or(Ok(needs), Err)
     }
 
-    fn site<'e>(&self, exposure: &'e Exposure) -> Result<Site<'e>, String> {
+    /// The place where an exposure is wired; made when it is the first there.
+    fn site(&mut self, exposure: &'a Exposure) -> Result<Arc<Site>, String> {
+        let key = (&*exposure.network, &*exposure.patch_port, is_v6(&exposure.address));
+        if let Some(site) = self.sites.get(&key) {
+            return site.clone();
+        }
+        let site = self.make_site(exposure).map(Arc::new);
+        self.sites.insert(key, site.clone());
+        site
+    }
+
+    /// What all exposures on a network share: the device, its VLAN device if it is one, the kernel's readiness to answer there,
+    /// and the flows. All of it is owned by the network: thousands of owners would say no more.
+    fn make_site(&mut self, exposure: &Exposure) -> Result<Site, String> {
         let bridge = &*exposure.bridge;
         let missing = || format!("waiting for bridge {bridge}: there is no such device");
         let facts = self.facts.bridges.get(bridge).filter(|facts| facts.ifindex.is_some()).ok_or_else(missing)?;
@@ -278,86 +294,86 @@ impl Wirer<'_> {
                 return Err(format!("VLAN {tag} on {bridge} needs a VLAN device, and this kernel has none (8021q)"));
             }
         };
-        Ok(Site { bridge, table, mac: facts.mac, device })
-    }
-
-    /// The device, its VLAN device if it is one, and the kernel's readiness to answer there.
-    fn device(&mut self, exposure: &Exposure, site: &Site<'_>, owner: &str, needs: &mut BTreeSet<Key>) {
+        let owner = format!("network {}", exposure.network);
+        let mut needs = BTreeSet::new();
         if let Some(tag) = exposure.vlan {
-            let parent = names::bridge_device(site.bridge).to_owned();
-            self.need(Key::LinkUp { device: parent.clone() }, Spec::Present, owner, needs);
-            self.need(Key::VlanDevice { name: site.device.clone() }, Spec::Vlan { parent, tag }, owner, needs);
+            let parent = names::bridge_device(bridge).to_owned();
+            self.need(Key::LinkUp { device: parent.clone() }, Spec::Present, &owner, &mut needs);
+            self.need(Key::VlanDevice { name: device.clone() }, Spec::Vlan { parent, tag }, &owner, &mut needs);
         }
-        self.answering(site.bridge, &site.device, exposure.vlan, is_v6(&exposure.address), owner, needs);
+        let v6 = is_v6(&exposure.address);
+        self.answering(bridge, &device, exposure.vlan, v6, &owner, &mut needs);
+        let port = &exposure.patch_port;
+        let missing = match (facts.patch_ports.get(port), facts.mac) {
+            (None, _) => Some(format!("waiting for patch port {port} on {bridge}")),
+            (_, None) => Some(format!("waiting for the MAC address of {bridge}")),
+            (Some(in_port), Some(mac)) => {
+                for family in [false, true] {
+                    let key = Key::Flow { bridge: bridge.to_owned(), in_port: *in_port, v6: family };
+                    self.wiring.need(key.clone(), Spec::ModDlDst(mac), &owner);
+                    if family == v6 {
+                        needs.insert(key);
+                    }
+                }
+                None
+            }
+        };
+        Ok(Site { table, device, needs, missing })
     }
 
     /// Rule, host route, neighbour, proxy NDP entries.
-    fn host(&mut self, exposure: &Exposure, site: &Site<'_>, owner: &str, needs: &mut BTreeSet<Key>) {
-        let to = exposure.address;
+    fn host(&mut self, exposure: &Exposure, site: &Site) -> BTreeSet<Key> {
+        let (to, owner) = (exposure.address, exposure.owner());
+        let mut needs = site.needs.clone();
         let spec = Spec::Route { device: site.device.clone(), via: None };
-        self.need(Key::Route { table: site.table, to }, spec, owner, needs);
-        self.need(self.rule(site.table, to), Spec::Present, owner, needs);
+        self.need(Key::Route { table: site.table, to }, spec, &owner, &mut needs);
+        self.need(self.rule(site.table, to), Spec::Present, &owner, &mut needs);
         if let Some(mac) = exposure.mac {
             let key = Key::Neighbour { device: site.device.clone(), address: to.addr() };
-            self.need(key, Spec::Lladdr(mac), owner, needs);
+            self.need(key, Spec::Lladdr(mac), &owner, &mut needs);
         }
         let networks = exposure.cidrs.iter().filter_map(|cidr| match cidr.network() {
             IpAddr::V6(network) if !network.is_unicast_link_local() => Some(network),
             _ => None,
         });
-        let proxies: Vec<Ipv6Addr> = networks.chain(exposure.routers.iter().copied()).collect();
-        for address in proxies {
+        for address in networks.chain(exposure.routers.iter().copied()) {
             let key = Key::Proxy { device: site.device.clone(), address };
-            self.wiring.need(key.clone(), Spec::Present, owner);
+            self.wiring.need(key.clone(), Spec::Present, &owner);
             // The IPv4 address of a port works without them.
             if is_v6(&to) {
                 needs.insert(key);
             }
         }
+        needs
     }
 
-    /// Rule and route of a tenant subnet. Its addresses need them, and the gateway's, without being counted as owners of each:
-    /// they come and go with the subnet.
-    fn through(&mut self, site: &Site<'_>, via: IpAddr, subnet: IpNet, owner: Option<&str>, needs: &mut BTreeSet<Key>) {
-        let gateway = IpNet::from(via);
-        let route = Key::Route { table: site.table, to: subnet };
-        let rule = self.rule(site.table, subnet);
-        if let Some(owner) = owner {
-            let spec = Spec::Route { device: site.device.clone(), via: Some(via) };
-            self.wiring.need(route.clone(), spec, owner);
-            self.wiring.need(rule.clone(), Spec::Present, owner);
+    /// Rule and route of a tenant subnet.
+    fn subnet(&mut self, exposure: &Exposure, site: &Site, via: IpAddr, subnet: IpNet) {
+        let owner = exposure.owner();
+        let spec = Spec::Route { device: site.device.clone(), via: Some(via) };
+        self.wiring.need(Key::Route { table: site.table, to: subnet }, spec, &owner);
+        self.wiring.need(self.rule(site.table, subnet), Spec::Present, &owner);
+    }
+
+    /// What a tenant subnet and the addresses in it need: the subnet's own rule and route, and the gateway's. The addresses are
+    /// not counted as owners: they come and go with the subnet.
+    fn way(&mut self, exposure: &'a Exposure, site: &Site, via: IpAddr, subnet: IpNet) -> Arc<BTreeSet<Key>> {
+        let key = (&*exposure.network, via, subnet);
+        if let Some(way) = self.ways.get(&key) {
+            return Arc::clone(way);
         }
-        needs.extend([route, rule, Key::Route { table: site.table, to: gateway }, self.rule(site.table, gateway)]);
+        let mut needs = site.needs.clone();
+        for to in [subnet, IpNet::from(via)] {
+            needs.insert(Key::Route { table: site.table, to });
+            needs.insert(self.rule(site.table, to));
+        }
         let neighbour = Key::Neighbour { device: site.device.clone(), address: via };
         if self.wiring.objects.contains_key(&neighbour) {
             needs.insert(neighbour);
         }
-    }
-
-    /// The flow that hands the kernel what leaves OVN by the exposure's network.
-    fn flow(
-        &mut self,
-        exposure: &Exposure,
-        site: &Site<'_>,
-        owner: &str,
-        needs: &mut BTreeSet<Key>,
-    ) -> Result<(), String> {
-        let name = &exposure.patch_port;
-        let port = self.facts.bridges.get(site.bridge).and_then(|facts| facts.patch_ports.get(name));
-        let Some(in_port) = port.copied() else {
-            return Err(format!("waiting for patch port {name} on {}", site.bridge));
-        };
-        let Some(mac) = site.mac else {
-            return Err(format!("waiting for the MAC address of {}", site.bridge));
-        };
-        for v6 in [false, true] {
-            let key = Key::Flow { bridge: site.bridge.to_owned(), in_port, v6 };
-            self.wiring.need(key.clone(), Spec::ModDlDst(mac), owner);
-            if v6 == is_v6(&exposure.address) {
-                needs.insert(key);
-            }
-        }
-        Ok(())
+        let way = Arc::new(needs);
+        self.ways.insert(key, Arc::clone(&way));
+        way
     }
 
     /// The rule that leads to the table: the destination's own, or the one of the bridge.

@@ -19,7 +19,7 @@ fn prefix(n: u8) -> IpNet {
 }
 
 fn routes(entries: &[(u8, &[Key])]) -> Routes {
-    entries.iter().map(|(n, keys)| (prefix(*n), keys.iter().cloned().collect())).collect()
+    entries.iter().map(|(n, keys)| (prefix(*n), Arc::new(keys.iter().cloned().collect()))).collect()
 }
 
 fn present(keys: &[Key]) -> BTreeMap<Key, Spec> {
@@ -116,7 +116,8 @@ fn key() -> impl Strategy<Value = Key> {
 }
 
 fn some_routes() -> impl Strategy<Value = Routes> {
-    proptest::collection::btree_map((0u8..8).prop_map(prefix), proptest::collection::btree_set(key(), 0..4), 0..8)
+    let needs = proptest::collection::btree_set(key(), 0..4).prop_map(Arc::new);
+    proptest::collection::btree_map((0u8..8).prop_map(prefix), needs, 0..8)
 }
 
 proptest! {
@@ -129,7 +130,7 @@ proptest! {
         let mut world: BTreeSet<Key> = BTreeSet::new();
         let mut announced = Routes::new();
         for (desired, breaks) in passes {
-            let wanted: BTreeSet<Key> = desired.values().flatten().cloned().collect();
+            let wanted: BTreeSet<Key> = desired.values().flat_map(|needs| needs.iter()).cloned().collect();
             let diff = Diff {
                 add: wanted.difference(&world).map(|key| (key.clone(), Spec::Present)).collect(),
                 change: BTreeMap::new(),
@@ -157,7 +158,7 @@ proptest! {
                 prop_assert!(matches!(op, Op::Remove(_)));
                 world.remove(op.key());
             }
-            let standing: BTreeSet<Key> = announced.values().flatten().cloned().collect();
+            let standing: BTreeSet<Key> = announced.values().flat_map(|needs| needs.iter()).cloned().collect();
             prop_assert!(standing.is_subset(&world), "announced without {:?}", standing.difference(&world));
         }
     }
@@ -165,8 +166,8 @@ proptest! {
     /// Old wiring that is no longer needed by anybody is removed as soon as nothing fails any more.
     #[test]
     fn without_failures_the_world_becomes_what_is_desired(first in some_routes(), second in some_routes()) {
-        let mut world: BTreeSet<Key> = first.values().flatten().cloned().collect();
-        let wanted: BTreeSet<Key> = second.values().flatten().cloned().collect();
+        let mut world: BTreeSet<Key> = first.values().flat_map(|needs| needs.iter()).cloned().collect();
+        let wanted: BTreeSet<Key> = second.values().flat_map(|needs| needs.iter()).cloned().collect();
         let diff = Diff {
             add: wanted.difference(&world).map(|key| (key.clone(), Spec::Present)).collect(),
             change: BTreeMap::new(),

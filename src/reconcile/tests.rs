@@ -29,7 +29,7 @@ fn desired(prefixes: &[&str]) -> Arc<Desired> {
     let mut wanted = Desired { wiring: Wiring::default(), ..Desired::default() };
     for to in prefixes {
         wanted.wiring.objects.insert(rule(to), Object { spec: Spec::Present, owners: BTreeSet::new() });
-        wanted.routes.insert(prefix(to), BTreeSet::from([rule(to)]));
+        wanted.routes.insert(prefix(to), Arc::new(BTreeSet::from([rule(to)])));
     }
     Arc::new(wanted)
 }
