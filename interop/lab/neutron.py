@@ -138,6 +138,7 @@ class Neutron:
     def __init__(self, central: Central) -> None:
         self.central = central
         self._revision = 1
+        self._rows: dict[str, list] = {}  # ports by name: the server scans whole tables for anything but a row's UUID
 
     def transact(self, operations: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return self.central.nb.transact(operations)
@@ -223,7 +224,12 @@ class Neutron:
                     "mutations": [["ports", "insert", members(references)]],
                 }
             )
-        self.transact(operations)
+        for port, result in zip(ports, self.transact(operations)):
+            self._rows[port.id] = result["uuid"]
+
+    def _where(self, port: Port) -> list:
+        row = self._rows.get(port.id)
+        return [["_uuid", "==", row]] if row else [["name", "==", port.id]]
 
     def port(self, network: Network, name: str, *addresses: str, host: str | None = None, **extra) -> Port:
         port = self.make_port(network, name, list(addresses), host, **extra)
@@ -235,7 +241,7 @@ class Neutron:
         self._revision += 1
         self.transact(
             [
-                {"op": "update", "table": "Logical_Switch_Port", "where": [["name", "==", port.id]],
+                {"op": "update", "table": "Logical_Switch_Port", "where": self._where(port),
                  "row": {key: value for key, value in self.port_row(port).items() if key != "name"}}
                 for port in ports
             ]  # fmt: skip
@@ -246,10 +252,9 @@ class Neutron:
 
     def deletion(self, ports: list[Port]) -> list[dict[str, Any]]:
         """The operations that delete ports, for whoever wants to time the transaction alone."""
-        found = {row["name"]: row["_uuid"] for row in self.central.nb.select("Logical_Switch_Port", [], ["name", "_uuid"])}
         by_switch: dict[str, list] = {}
         for port in ports:
-            by_switch.setdefault(port.network.switch, []).append(found[port.id])
+            by_switch.setdefault(port.network.switch, []).append(self._rows.pop(port.id))
         return [
             {
                 "op": "mutate",
@@ -267,7 +272,7 @@ class Neutron:
         """Writes `up` as northd would; only for benchmarks, where no real interface stands behind a port."""
         self.transact(
             [
-                {"op": "update", "table": "Logical_Switch_Port", "where": [["name", "==", port.id]], "row": {"up": up}}
+                {"op": "update", "table": "Logical_Switch_Port", "where": self._where(port), "row": {"up": up}}
                 for port in ports
             ]
         )
@@ -427,7 +432,7 @@ class Neutron:
                 {
                     "op": "mutate",
                     "table": "Logical_Switch_Port",
-                    "where": [["name", "==", port.id]],
+                    "where": self._where(port),
                     "mutations": [
                         ["external_ids", "delete", members(["neutron:port_fip"])],
                         ["external_ids", "insert", mapping({"neutron:port_fip": address})],
