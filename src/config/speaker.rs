@@ -223,6 +223,7 @@ impl Neighbors<'_, '_> {
             Some(NeighborBfd { profile, strict: options.bfd_strict.as_ref().is_some_and(|s| s.value) })
         });
         let mut peer: PeerConfig = options.peer_config(address);
+        peer.wait_for_bfd = bfd.as_ref().is_some_and(|bfd| bfd.strict);
         peer.prefix_list_in = list(options.prefix_list_in.as_ref());
         peer.prefix_list_out = list(options.prefix_list_out.as_ref());
         for export in options.export.iter().flat_map(|export| &export.value) {

@@ -377,7 +377,17 @@ impl Session {
 
     /// Silence for so long ends the session (RFC 5880 §6.8.4); zero while nothing was received.
     pub fn detection_time(&self) -> Duration {
-        self.required_min_rx_in_use.max(self.remote_min_tx) * u32::from(self.remote_detect_mult)
+        self.receive_interval() * u32::from(self.remote_detect_mult)
+    }
+
+    /// What the peer's packets are negotiated to come at (RFC 5880 §6.8.4), without its jitter.
+    pub fn receive_interval(&self) -> Duration {
+        self.required_min_rx_in_use.max(self.remote_min_tx)
+    }
+
+    /// When the next packet is due; `None`: none is.
+    pub const fn transmit_at(&self) -> Option<Instant> {
+        self.transmit_at
     }
 
     fn detection_deadline(&self) -> Option<Instant> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Discard;
 use super::auth::Auth;
@@ -56,6 +56,27 @@ pub struct Counters {
     pub down: u64,
 }
 
+/// How late our own packets were, the proof that a session which the peer declared down was not our doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lateness([u64; Lateness::BOUNDS.len() + 1]);
+
+impl Lateness {
+    /// Upper bounds of the classes in milliseconds, inclusive; one class more has no bound.
+    pub const BOUNDS: [u64; 8] = [1, 2, 5, 10, 20, 50, 100, 500];
+
+    /// Packets in each class.
+    pub const fn counts(&self) -> &[u64] {
+        &self.0
+    }
+
+    fn note(&mut self, late: Duration) {
+        let class = Self::BOUNDS.iter().position(|bound| late <= Duration::from_millis(*bound));
+        if let Some(count) = self.0.get_mut(class.unwrap_or(Self::BOUNDS.len())) {
+            *count += 1;
+        }
+    }
+}
+
 /// A session with what surrounds it.
 #[derive(Debug)]
 struct Entry {
@@ -71,6 +92,7 @@ pub struct Table {
     sessions: BTreeMap<SessionKey, Entry>,
     by_discriminator: BTreeMap<u32, SessionKey>,
     discards: BTreeMap<Discard, u64>,
+    lateness: Lateness,
 }
 
 impl Table {
@@ -81,6 +103,7 @@ impl Table {
             sessions: BTreeMap::new(),
             by_discriminator: BTreeMap::new(),
             discards: BTreeMap::new(),
+            lateness: Lateness([0; Lateness::BOUNDS.len() + 1]),
         }
     }
 
@@ -185,6 +208,9 @@ impl Table {
                 entry.counters.down += u64::from(transition.from == State::Up);
                 outputs.push(Output::Changed(key.clone(), transition));
             }
+            if let Some(at) = entry.session.transmit_at().filter(|at| *at <= now) {
+                self.lateness.note(now - at);
+            }
             // An answer to a poll may be due besides the periodic packet.
             while let Some(packet) = entry.session.transmit(now) {
                 entry.counters.sent += 1;
@@ -207,6 +233,16 @@ impl Table {
     /// The sessions with their counters and the time of their last change.
     pub fn sessions(&self) -> impl Iterator<Item = (&SessionKey, &Session, &Counters, Instant)> {
         self.sessions.iter().map(|(key, entry)| (key, &entry.session, &entry.counters, entry.since))
+    }
+
+    /// One session.
+    pub fn session(&self, key: &SessionKey) -> Option<&Session> {
+        self.sessions.get(key).map(|entry| &entry.session)
+    }
+
+    /// How late our packets were.
+    pub const fn lateness(&self) -> Lateness {
+        self.lateness
     }
 
     /// Packets dropped, by rule.

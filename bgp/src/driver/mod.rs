@@ -9,6 +9,7 @@
 //!
 //! Nothing is shared and nothing is locked: a slow subscriber, a huge reload or a stuck peer cannot hold up a KEEPALIVE.
 
+pub mod bfd;
 mod config;
 mod connections;
 mod discovery;
@@ -16,7 +17,7 @@ mod listeners;
 mod run;
 mod sockets;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::Ipv6Addr;
@@ -39,6 +40,9 @@ const EVENTS_KEPT: usize = 1024;
 /// The learned routes in use: each prefix with its next hops.
 pub type LearnedRoutes = Arc<Vec<(Prefix, Vec<LearnedNextHop>)>>;
 
+/// The neighbours discovered on unnumbered links, by interface. The last one stays when it falls silent.
+pub type Discovered = Arc<BTreeMap<String, Ipv6Addr>>;
+
 /// A question or an order to the speaker's thread.
 #[derive(Debug)]
 enum Command {
@@ -50,6 +54,7 @@ enum Command {
     Listeners(oneshot::Sender<Vec<ListenerStatus>>),
     Reset(PeerAddress, String, oneshot::Sender<bool>),
     Discovered(String, Option<Ipv6Addr>),
+    BfdUp(PeerAddress),
     BfdDown(PeerAddress),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
@@ -68,6 +73,7 @@ pub struct Handle {
     events: broadcast::Sender<Event>,
     /// Interfaces on which neighbours are to be discovered.
     interfaces: watch::Sender<BTreeSet<String>>,
+    discovered: watch::Sender<Discovered>,
 }
 
 /// The interfaces whose peers have no address in the configuration.
@@ -90,7 +96,8 @@ pub fn spawn(config: Config) -> io::Result<(Handle, JoinHandle<()>)> {
     let (learned_sender, learned) = watch::channel(LearnedRoutes::default());
     let events = broadcast::Sender::new(EVENTS_KEPT);
     let (interfaces, wanted) = watch::channel(unnumbered(&config));
-    let handle = Handle { commands, routes, learned, events: events.clone(), interfaces };
+    let discovered = watch::Sender::new(Discovered::default());
+    let handle = Handle { commands, routes, learned, events: events.clone(), interfaces, discovered };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seed = RandomState::new().hash_one(std::process::id());
     let discovery = discovery::run(handle.clone(), wanted, seed);
@@ -149,7 +156,22 @@ impl Handle {
 
     /// Router advertisements show this neighbour on an interface, or no longer any.
     pub fn discovered(&self, interface: String, address: Option<Ipv6Addr>) -> Result<(), Gone> {
+        if let Some(address) = address {
+            self.discovered.send_modify(|known| {
+                Arc::make_mut(known).insert(interface.clone(), address);
+            });
+        }
         self.send(Command::Discovered(interface, address))
+    }
+
+    /// The neighbours discovered, always the latest.
+    pub fn watch_discovered(&self) -> watch::Receiver<Discovered> {
+        self.discovered.subscribe()
+    }
+
+    /// BFD has seen that the path to a peer works.
+    pub fn bfd_up(&self, peer: PeerAddress) -> Result<(), Gone> {
+        self.send(Command::BfdUp(peer))
     }
 
     /// BFD has seen the path to a peer fail.

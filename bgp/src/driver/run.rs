@@ -205,6 +205,7 @@ impl Driver {
                 self.listeners.configure(now, &self.config);
                 self.speaker.handle(now, Input::Discovered { interface, address });
             }
+            Command::BfdUp(peer) => self.speaker.handle(now, Input::BfdUp { peer }),
             Command::BfdDown(peer) => self.speaker.handle(now, Input::BfdDown { peer }),
             Command::Shutdown(how, reply) => {
                 self.listeners.close();

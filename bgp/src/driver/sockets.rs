@@ -2,18 +2,19 @@
 
 #![allow(
     unsafe_code,
-    reason = "options that no safe wrapper has: TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT, ICMP6_FILTER, SIOCOUTQ"
+    reason = "what no safe wrapper has: TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT, ICMP6_FILTER, UDP_NO_CHECK6_RX, SIOCOUTQ, scheduling"
 )]
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use libc::{c_int, c_void};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
@@ -24,6 +25,8 @@ use crate::types::Asn;
 const CS6: u32 = 0xc0;
 /// What TTL is sent when the peer checks that it comes from nearby (RFC 5082 §3).
 const GTSM_TTL: u8 = 255;
+/// Where BFD control packets of single hop sessions go (RFC 5881 §4).
+pub(super) const BFD_PORT: u16 = 3784;
 /// Connections the kernel completes before we accept them.
 const BACKLOG: c_int = 128;
 /// `TCP_MD5SIG_EXT` of <linux/tcp.h>: like `TCP_MD5SIG`, with flags.
@@ -272,6 +275,97 @@ pub(super) fn router_discovery(interface: &str, index: u32) -> io::Result<Socket
     Ok(socket)
 }
 
+/// Room for what arrives while the thread does not run: some thousand control packets.
+const BFD_BUFFER: usize = 1 << 20;
+
+/// The socket on which BFD control packets of one family arrive. It tells TTL, interface and the time of arrival of each.
+pub(super) fn bfd_listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let prepare = || -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            // RFC 6936: routers send BFD with a zero checksum; the TTL and the discriminators say enough.
+            set_option(&socket, libc::IPPROTO_UDP, libc::UDP_NO_CHECK6_RX, &1)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        socket.set_recv_buffer_size(BFD_BUFFER)?;
+        socket.bind(&address.into())
+    };
+    prepare().map_err(|error| {
+        let hint = match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => ": another process has the port, perhaps another BFD daemon; stop it",
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("listening for BFD on UDP {address}: {error}{hint}"))
+    })?;
+    Ok(socket)
+}
+
+/// The socket a BFD session sends from. `port` is its source port: one to itself out of 49152–65535 (RFC 5881 §4).
+pub(super) fn bfd_send_from(
+    local: Option<IpAddr>,
+    peer: IpAddr,
+    interface: Option<&str>,
+    port: u16,
+) -> io::Result<(Socket, SocketAddr)> {
+    let to = scoped(peer, BFD_PORT, interface)?;
+    let unspecified = || if peer.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let from = scoped(local.unwrap_or_else(unspecified), port, interface)?;
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    // Nothing is read from it; what strangers send there is to take no memory.
+    socket.set_recv_buffer_size(1)?;
+    if peer.is_ipv6() {
+        socket.set_unicast_hops_v6(u32::from(GTSM_TTL))?;
+        socket.set_tclass_v6(CS6)?;
+    } else {
+        socket.set_ttl_v4(u32::from(GTSM_TTL))?;
+        socket.set_tos_v4(CS6)?;
+    }
+    if let Some(interface) = interface {
+        socket
+            .bind_device(Some(interface.as_bytes()))
+            .map_err(|error| explain(&error, format!("binding to interface {interface}")))?;
+    }
+    socket.bind(&from.into())?;
+    Ok((socket, to))
+}
+
+/// Lets the calling thread run before everything that is not real-time; threads and processes it makes are ordinary again.
+pub(super) fn run_in_real_time() -> io::Result<()> {
+    const PRIORITY: c_int = 10;
+    // SAFETY: every field is an integer, for which zero is valid; on some targets there are more than this one.
+    let mut parameters: libc::sched_param = unsafe { zeroed() };
+    parameters.sched_priority = PRIORITY;
+    // SAFETY: the structure is live and only read; 0 means the calling thread.
+    let result =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps the memory of the process from being paged out, as it comes into use.
+pub(super) fn lock_memory() -> io::Result<()> {
+    // SAFETY: every field is an integer, for which zero is valid.
+    let mut limit: libc::rlimit = unsafe { zeroed() };
+    // SAFETY: the structure is live and written to by the kernel, which knows its length.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Within a limit, locking "what is to come" would make a later allocation fail.
+    if limit.rlim_cur != libc::RLIM_INFINITY {
+        return Err(io::Error::other("RLIMIT_MEMLOCK is not unlimited"));
+    }
+    // SAFETY: takes no pointers and changes nothing a program can see but time.
+    let result = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A socket address; link-local ones need the interface.
 fn scoped(address: IpAddr, port: u16, interface: Option<&str>) -> io::Result<SocketAddr> {
     match (address, interface) {
@@ -282,6 +376,11 @@ fn scoped(address: IpAddr, port: u16, interface: Option<&str>) -> io::Result<Soc
         }
         _ => Ok(SocketAddr::new(address, port)),
     }
+}
+
+/// The name of an interface, if there is one of this number.
+pub(super) fn interface_name(index: u32) -> Option<String> {
+    if_indextoname(index).ok()?.into_string().ok()
 }
 
 /// The number of an interface, if there is one of this name.

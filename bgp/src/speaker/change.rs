@@ -50,6 +50,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         (Refresh, "max_prefixes", old.max_prefixes != new.max_prefixes),
         // What only matters for the next attempt, or to the reader.
         (Nothing, "connect_retry", old.connect_retry != new.connect_retry),
+        (Nothing, "bfd_strict", old.wait_for_bfd != new.wait_for_bfd),
         (Nothing, "passive", old.passive != new.passive),
         (Nothing, "port", old.port != new.port),
         (Nothing, "description", old.description != new.description),

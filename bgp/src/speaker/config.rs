@@ -213,6 +213,8 @@ pub struct PeerConfig {
     pub port: u16,
     /// Announce our routes with the GRACEFUL_SHUTDOWN community and LOCAL_PREF 0 (RFC 8326).
     pub graceful_shutdown: bool,
+    /// No session while BFD has not seen the path to the peer work.
+    pub wait_for_bfd: bool,
     /// Keep the peer configured but down; the text goes into the NOTIFICATION (RFC 9003).
     pub shutdown: Option<String>,
 }
@@ -244,6 +246,7 @@ impl PeerConfig {
             bind_interface: None,
             port: BGP_PORT,
             graceful_shutdown: false,
+            wait_for_bfd: false,
             shutdown: None,
         }
     }

@@ -75,6 +75,11 @@ pub enum Input {
         /// The neighbour's link-local address.
         address: Option<Ipv6Addr>,
     },
+    /// BFD has seen that the path to a peer works.
+    BfdUp {
+        /// The peer.
+        peer: PeerAddress,
+    },
     /// BFD has seen the path to a peer fail (RFC 5882 §4.2).
     BfdDown {
         /// The peer.
@@ -268,13 +273,19 @@ impl Speaker {
                 }
             }
             Input::Discovered { interface, address } => self.discovered(now, interface, address),
-            Input::BfdDown { peer } => {
-                if let Some(number) = self.number_of(&peer)
-                    && self.peers.get(&number).is_some_and(|p| p.up.is_some())
-                {
-                    self.session_event(now, number, SessionEvent::Reset(Cease::BfdDown));
-                }
-            }
+            Input::BfdUp { peer } => self.bfd(now, &peer, true),
+            Input::BfdDown { peer } => self.bfd(now, &peer, false),
+        }
+    }
+
+    fn bfd(&mut self, now: Instant, peer: &PeerAddress, works: bool) {
+        let Some(number) = self.number_of(peer) else { return };
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        peer.bfd_up = works;
+        if !works && peer.up.is_some() {
+            self.session_event(now, number, SessionEvent::Reset(Cease::BfdDown));
+        } else if works && peer.config.wait_for_bfd {
+            self.session_event(now, number, SessionEvent::Reachable);
         }
     }
 
@@ -320,6 +331,7 @@ impl Speaker {
         let mut out = Vec::new();
         let result = match found {
             None => Err("no neighbor with this address is configured".to_owned()),
+            Some((_, peer)) if peer.waits_for_bfd() => Err(format!("neighbor {} waits for BFD", peer.name())),
             Some((_, peer)) => peer
                 .accept(now, ends, &mut out)
                 .ok_or_else(|| format!("neighbor {} is in state {}", peer.name(), peer.session.state().as_str())),

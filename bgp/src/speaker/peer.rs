@@ -33,6 +33,8 @@ pub(super) struct Peer {
     pub(super) connections: BTreeMap<ConnId, Connection>,
     /// Whom router advertisements show on an interface peer's link.
     pub(super) discovered: Option<Ipv6Addr>,
+    /// BFD says that the path works.
+    pub(super) bfd_up: bool,
     pub(super) up: Option<Up>,
     /// Outlives the session while stale routes are kept.
     pub(super) adj_in: Option<AdjIn>,
@@ -71,6 +73,7 @@ impl Peer {
             config,
             connections: BTreeMap::new(),
             discovered: None,
+            bfd_up: false,
             up: None,
             adj_in: None,
             decided_as: None,
@@ -238,7 +241,16 @@ impl Peer {
         effects
     }
 
+    /// No session is wanted over a path that is not known to work.
+    pub(super) fn waits_for_bfd(&self) -> bool {
+        self.config.wait_for_bfd && !self.bfd_up
+    }
+
     fn dial(&mut self, now: Instant, conn: ConnId, out: &mut Vec<Output>) {
+        if self.waits_for_bfd() {
+            self.session.handle(now, SessionEvent::Lost(conn, "BFD is not up yet".to_owned()));
+            return;
+        }
         match self.remote_address() {
             Some(address) => out.push(Output::Dial { conn, address, peer: Arc::clone(&self.config) }),
             // Router advertisements will say when there is somebody to dial.

@@ -1,0 +1,215 @@
+//! The edge of [`crate::bfd`]: sockets, clock and a thread of its own.
+//!
+//! The thread runs in real time and with locked memory where that is permitted, and shares no lock with anybody: neither a
+//! reload nor a table of a million routes keeps a control packet from being sent or read. Silence is judged by when the *kernel*
+//! received the newest packet, after everything the sockets hold was read; being late ourselves takes no session down.
+
+mod receive;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::{Discovered, Gone, Handle as Speaker};
+use crate::bfd::table::Counters;
+use crate::bfd::{Discard, Lateness, SessionConfig, SessionKey, State, Transition};
+use crate::speaker::PeerAddress;
+use run::Driver;
+
+/// Events a subscriber may fall behind before it misses some.
+const EVENTS_KEPT: usize = 1024;
+
+/// How a peer is to be watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Intervals and multiplier.
+    pub config: SessionConfig,
+    /// The address to send from; `None`: the one the kernel chooses.
+    pub local: Option<IpAddr>,
+    /// The interface of a peer with an address of its own, if it is to be bound to one.
+    pub interface: Option<String>,
+}
+
+/// Whom to watch.
+pub type Peers = BTreeMap<PeerAddress, Watched>;
+
+/// A session of a peer has changed its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whose.
+    pub peer: PeerAddress,
+    /// The session.
+    pub key: SessionKey,
+    /// From what to what, and why.
+    pub transition: Transition,
+}
+
+/// One session as it is now.
+#[derive(Clone, Debug)]
+pub struct SessionStatus {
+    /// Whose; `None`: of a peer that is no longer watched, which is being told so.
+    pub peer: Option<PeerAddress>,
+    /// The session.
+    pub key: SessionKey,
+    /// Our state.
+    pub state: State,
+    /// The peer's, as it last said.
+    pub remote_state: State,
+    /// How long it has been in this state.
+    pub since: Duration,
+    /// Why it last changed, in words.
+    pub diagnostic: String,
+    /// Why the peer's last changed.
+    pub remote_diagnostic: String,
+    /// Our discriminator.
+    pub local_discriminator: u32,
+    /// The peer's.
+    pub remote_discriminator: u32,
+    /// Time between our packets, before jitter; `None`: none are sent.
+    pub transmit_interval: Option<Duration>,
+    /// Time between the peer's.
+    pub receive_interval: Duration,
+    /// Silence after which the session is down.
+    pub detection_time: Duration,
+    /// What was counted.
+    pub counters: Counters,
+    /// Why the session cannot send.
+    pub error: Option<String>,
+}
+
+/// Everything there is to see.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The sessions.
+    pub sessions: Vec<SessionStatus>,
+    /// Packets dropped, by rule.
+    pub discards: BTreeMap<Discard, u64>,
+    /// How late our packets were.
+    pub lateness: Lateness,
+    /// Addresses we cannot listen on, with the reason.
+    pub failures: BTreeMap<SocketAddr, String>,
+}
+
+/// An order to the thread, or a question.
+#[derive(Debug)]
+enum Command {
+    Snapshot(oneshot::Sender<Snapshot>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// Running BFD. Cheap to clone; the sessions go on when all handles are dropped, until [`Handle::shutdown`].
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    peers: watch::Sender<Arc<Peers>>,
+    events: broadcast::Sender<Event>,
+    down: watch::Receiver<Arc<BTreeSet<SessionKey>>>,
+}
+
+/// What the thread is connected to.
+#[derive(Debug)]
+struct Links {
+    commands: mpsc::UnboundedReceiver<Command>,
+    peers: watch::Receiver<Arc<Peers>>,
+    discovered: watch::Receiver<Discovered>,
+    events: broadcast::Sender<Event>,
+    down: watch::Sender<Arc<BTreeSet<SessionKey>>>,
+    speaker: Option<Speaker>,
+}
+
+/// Starts BFD on a thread of its own, without any peer yet. The speaker is told at once when a path has failed or is up, and
+/// says who is at the other end of unnumbered links.
+///
+/// # Errors
+/// The thread or its runtime could not be made. Missing privileges and a port that is taken are no errors: they are logged, and the
+/// latter is shown in [`Handle::snapshot`] and tried again.
+pub fn spawn(speaker: Option<Speaker>) -> io::Result<Handle> {
+    let (commands, command_receiver) = mpsc::unbounded_channel();
+    let (peers, wanted) = watch::channel(Arc::default());
+    let (down_sender, down) = watch::channel(Arc::default());
+    let discovered = match &speaker {
+        Some(speaker) => speaker.watch_discovered(),
+        None => watch::channel(Discovered::default()).1,
+    };
+    let events = broadcast::Sender::new(EVENTS_KEPT);
+    let told = events.subscribe();
+    let links = Links {
+        commands: command_receiver,
+        peers: wanted,
+        discovered,
+        events: events.clone(),
+        down: down_sender,
+        speaker,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seed = RandomState::new().hash_one(std::process::id());
+    std::thread::Builder::new().name("bfd-log".to_owned()).spawn(move || log(told))?;
+    std::thread::Builder::new().name("bfd".to_owned()).spawn(move || {
+        run::claim_privileges();
+        runtime.block_on(tokio::task::unconstrained(Driver::new(links, seed).run()));
+    })?;
+    Ok(Handle { commands, peers, events, down })
+}
+
+/// Writes down what happens, elsewhere than where it happens: whoever reads the log may be stuck.
+fn log(mut events: broadcast::Receiver<Event>) {
+    loop {
+        match events.blocking_recv() {
+            Ok(Event { peer, key, transition }) => {
+                let Transition { from, to, diagnostic, remote_admin_down } = transition;
+                let interface = key.interface.as_deref();
+                let address = key.peer;
+                match (from, to) {
+                    (_, State::Up) => tracing::info!(neighbor = %peer, %address, interface, "BFD is up"),
+                    (State::Up, _) if remote_admin_down => {
+                        tracing::info!(neighbor = %peer, %address, interface, "BFD was taken down by the neighbour; BGP stays");
+                    }
+                    (State::Up, _) => {
+                        tracing::warn!(neighbor = %peer, %address, interface, why = %diagnostic, "BFD is down");
+                    }
+                    _ => tracing::debug!(neighbor = %peer, %address, interface, %from, %to, "BFD"),
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => tracing::warn!(missed, "BFD changes were not logged"),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+impl Handle {
+    /// Replaces the whole set of peers to watch; the latest set wins. New intervals are negotiated by a poll sequence, without a
+    /// flap; a peer that is no longer watched is told (AdminDown) for a Detection Time.
+    pub fn set_peers(&self, peers: Peers) {
+        self.peers.send_replace(Arc::new(peers));
+    }
+
+    /// Changes of state. A subscriber that falls far behind is told how much it missed.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// The sessions whose path was up and has failed since: no traffic should go there. Set before the speaker is told.
+    pub fn watch_down(&self) -> watch::Receiver<Arc<BTreeSet<SessionKey>>> {
+        self.down.clone()
+    }
+
+    /// Everything there is to see.
+    pub async fn snapshot(&self) -> Result<Snapshot, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Snapshot(reply)).map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Tells all peers that BFD ends on purpose, so that they keep BGP (RFC 5882 §3.2), and ends the thread.
+    pub async fn shutdown(&self) -> Result<(), Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Shutdown(reply)).map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+}

@@ -1,0 +1,357 @@
+//! The loop: read everything, let time pass, send what is due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use super::super::sockets;
+use super::receive::Listeners;
+use super::{Command, Event, Links, SessionStatus, Snapshot, Watched};
+use crate::bfd::{Output, SessionKey, State, Table, Transition};
+use crate::rng::Rng;
+use crate::speaker::PeerAddress;
+
+/// RFC 5881 §4: "The source port MUST be in the range 49152 through 65535."
+const FIRST_SOURCE_PORT: u16 = 49152;
+/// Source ports that are tried before a session gives up for a while.
+const PORTS_TRIED: usize = 16;
+/// How long a session that cannot get a socket waits.
+const RETRY: Duration = Duration::from_secs(1);
+/// Times the last words are said at the end, when nothing can be repeated later.
+const LAST_WORDS: usize = 3;
+
+/// What belongs to a session besides the machine.
+#[derive(Debug)]
+struct Slot {
+    peer: Option<PeerAddress>,
+    watched: Watched,
+    socket: Option<(Socket, SocketAddr)>,
+    error: Option<String>,
+    retry_at: Option<Instant>,
+    /// No longer watched: AdminDown is told until then.
+    gone_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Driver {
+    links: Links,
+    table: Table,
+    listeners: Listeners,
+    slots: BTreeMap<SessionKey, Slot>,
+    down: BTreeSet<SessionKey>,
+    rng: Rng,
+}
+
+/// Asks for what keeps the thread on time, and says what is missing.
+pub(super) fn claim_privileges() {
+    let missing: Vec<String> = [
+        ("real-time priority (CAP_SYS_NICE or LimitRTPRIO)", sockets::run_in_real_time()),
+        ("locked memory (LimitMEMLOCK=infinity)", sockets::lock_memory()),
+    ]
+    .into_iter()
+    .filter_map(|(what, result)| Some(format!("{what}: {}", result.err()?)))
+    .collect();
+    if !missing.is_empty() {
+        tracing::info!(missing = missing.join("; "), "on a busy host BFD may be late with its packets");
+    }
+}
+
+impl Driver {
+    pub(super) fn new(links: Links, seed: u64) -> Self {
+        Self {
+            links,
+            table: Table::new(seed),
+            listeners: Listeners::new(Instant::now()),
+            slots: BTreeMap::new(),
+            down: BTreeSet::new(),
+            rng: Rng::new(!seed),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut sleep = pin!(tokio::time::sleep_until(Instant::now().into()));
+        let (mut commands_open, mut peers_open, mut discovered_open) = (true, true, true);
+        loop {
+            self.turn();
+            let deadline = self.next_deadline();
+            if let Some(deadline) = deadline {
+                sleep.as_mut().reset(deadline.into());
+            }
+            tokio::select! {
+                biased;
+                () = poll_fn(|context| self.listeners.poll(context)) => {}
+                () = &mut sleep, if deadline.is_some() => {}
+                changed = self.links.peers.changed(), if peers_open => {
+                    peers_open = changed.is_ok();
+                    self.configure();
+                }
+                changed = self.links.discovered.changed(), if discovered_open => {
+                    discovered_open = changed.is_ok();
+                    self.configure();
+                }
+                command = self.links.commands.recv(), if commands_open => match command {
+                    Some(Command::Snapshot(reply)) => {
+                        // Whoever asked may have given up waiting.
+                        let _ = reply.send(self.snapshot());
+                    }
+                    Some(Command::Shutdown(reply)) => {
+                        self.say_goodbye();
+                        let _ = reply.send(());
+                        return;
+                    }
+                    None => commands_open = false,
+                },
+            }
+        }
+    }
+
+    /// Everything that is due now.
+    fn turn(&mut self) {
+        // Before the sockets are read: what they hold afterwards is newer than this.
+        let now = Instant::now();
+        self.listeners.retry(now);
+        let table = &mut self.table;
+        self.listeners.drain(|arrival, payload| {
+            // Dropped packets are counted by the table, each under its rule.
+            let _ = table.receive(arrival, payload);
+        });
+        let mut lost = false;
+        for output in self.table.tick(now) {
+            match output {
+                Output::Send(key, packet) => self.send(now, &key, &packet),
+                Output::Changed(key, transition) => {
+                    lost |= transition.from == State::Up;
+                    self.changed(key, transition);
+                }
+            }
+        }
+        let gone: Vec<SessionKey> =
+            self.slots.iter().filter(|(_, s)| s.is_gone(now)).map(|(key, _)| key.clone()).collect();
+        if lost || !gone.is_empty() {
+            for key in &gone {
+                self.table.remove(key);
+                self.slots.remove(key);
+            }
+            // Another neighbour may have been discovered while this one was up.
+            self.configure();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let gone = self.slots.values().filter_map(|slot| slot.gone_at).min();
+        [self.table.next_deadline(), self.listeners.next_deadline(), gone].into_iter().flatten().min()
+    }
+
+    /// Brings the sessions in line with the peers to be watched, and with who was discovered.
+    fn configure(&mut self) {
+        let now = Instant::now();
+        let wanted = self.wanted();
+        let old: Vec<SessionKey> = self.slots.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+        for key in old {
+            self.retire(now, &key);
+        }
+        for (key, (peer, watched)) in wanted {
+            self.watch(now, key, peer, watched);
+        }
+        let addresses: Vec<IpAddr> = self.slots.keys().map(|key| key.peer).collect();
+        self.listeners.configure(now, &addresses);
+        self.publish_down();
+    }
+
+    /// The sessions there should be.
+    fn wanted(&mut self) -> BTreeMap<SessionKey, (PeerAddress, Watched)> {
+        let peers = Arc::clone(&self.links.peers.borrow_and_update());
+        let discovered = Arc::clone(&self.links.discovered.borrow_and_update());
+        let mut wanted = BTreeMap::new();
+        for (peer, watched) in peers.iter() {
+            let (address, interface) = match peer {
+                PeerAddress::Numbered(address) => (*address, watched.interface.clone()),
+                PeerAddress::LinkLocal(address, interface) => (IpAddr::V6(*address), Some(interface.clone())),
+                PeerAddress::Interface(interface) => {
+                    // A session that is up proves more than an advertisement.
+                    let up = self.slots.iter().find(|(key, slot)| {
+                        slot.peer.as_ref() == Some(peer)
+                            && self.table.session(key).is_some_and(|s| s.state() == State::Up)
+                    });
+                    let discovered = || discovered.get(interface).map(|address| IpAddr::V6(*address));
+                    let Some(address) = up.map(|(key, _)| key.peer).or_else(discovered) else { continue };
+                    (address, Some(interface.clone()))
+                }
+            };
+            wanted.insert(SessionKey { peer: address, interface }, (peer.clone(), watched.clone()));
+        }
+        wanted
+    }
+
+    fn watch(&mut self, now: Instant, key: SessionKey, peer: PeerAddress, watched: Watched) {
+        let config = watched.config;
+        let Some(slot) = self.slots.get_mut(&key) else {
+            let slot = Slot { peer: Some(peer), watched, socket: None, error: None, retry_at: None, gone_at: None };
+            self.slots.insert(key.clone(), slot);
+            self.table.set(now, key, config, None);
+            return;
+        };
+        if slot.watched.local != watched.local {
+            slot.socket = None;
+        }
+        let same = slot.watched.config == config;
+        slot.peer = Some(peer);
+        slot.watched = watched;
+        if slot.gone_at.take().is_some() {
+            self.table.set_admin_down(now, &key, false);
+        }
+        if !same {
+            self.table.set(now, key, config, None);
+        }
+    }
+
+    /// RFC 5880 §6.8.16: AdminDown is told for a Detection Time at least, so that the peer does not take it for a failure.
+    fn retire(&mut self, now: Instant, key: &SessionKey) {
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.gone_at.is_none()) else { return };
+        slot.peer = None;
+        self.table.set_admin_down(now, key, true);
+        let session = self.table.session(key).filter(|session| session.remote_discriminator() != 0);
+        let detection =
+            session.and_then(|session| Some(session.interval()? * u32::from(session.config().detect_multiplier)));
+        // Nobody is there to be told: the next turn forgets the session.
+        slot.gone_at = Some(now + detection.unwrap_or_default());
+        self.down.remove(key);
+    }
+
+    fn changed(&mut self, key: SessionKey, transition: Transition) {
+        let peer = self.slots.get(&key).and_then(|slot| slot.peer.clone());
+        let failed = transition.from == State::Up && !transition.remote_admin_down && peer.is_some();
+        if transition.to == State::Up || transition.remote_admin_down {
+            self.down.remove(&key);
+        } else if failed {
+            self.down.insert(key.clone());
+        }
+        // First what is dead, then the speaker: who hears of routes that are gone finds the reason.
+        self.publish_down();
+        let Some(peer) = peer else { return };
+        if let Some(speaker) = &self.links.speaker {
+            // A speaker that is gone ends us as well, soon.
+            let _ = match transition.to {
+                State::Up => speaker.bfd_up(peer.clone()),
+                _ if failed => speaker.bfd_down(peer.clone()),
+                _ => Ok(()),
+            };
+        }
+        // Without subscribers there is nobody to tell.
+        let _ = self.links.events.send(Event { peer, key, transition });
+    }
+
+    fn publish_down(&self) {
+        self.links.down.send_if_modified(|published| {
+            let differs = **published != self.down;
+            if differs {
+                *published = Arc::new(self.down.clone());
+            }
+            differs
+        });
+    }
+
+    fn send(&mut self, now: Instant, key: &SessionKey, packet: &[u8]) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if slot.socket.is_none() && slot.retry_at.is_none_or(|at| at <= now) {
+            slot.open(now, key, &mut self.rng);
+        }
+        let Some((socket, to)) = &slot.socket else { return };
+        match socket.send_to(packet, &(*to).into()) {
+            Ok(_) => slot.error = None,
+            // The device's queue is full: a packet is lost, as on the wire.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => {}
+            Err(error) => {
+                slot.fail(format!("sending to {to}: {error}"));
+                // A local address may be gone, or an interface be another one of the same name.
+                slot.socket = None;
+                slot.retry_at = Some(now + RETRY);
+            }
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        let now = Instant::now();
+        for key in self.slots.keys() {
+            self.table.set_admin_down(now, key, true);
+        }
+        for output in self.table.tick(now) {
+            if let Output::Send(key, packet) = output {
+                for _ in 0..LAST_WORDS {
+                    self.send(now, &key, &packet);
+                }
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let sessions = self.table.sessions().map(|(key, session, counters, since)| {
+            let (diagnostic, remote_diagnostic) = session.diagnostics();
+            let slot = self.slots.get(key);
+            SessionStatus {
+                peer: slot.and_then(|slot| slot.peer.clone()),
+                key: key.clone(),
+                state: session.state(),
+                remote_state: session.remote_state(),
+                since: now.saturating_duration_since(since),
+                diagnostic: diagnostic.to_string(),
+                remote_diagnostic: remote_diagnostic.to_string(),
+                local_discriminator: session.local_discriminator(),
+                remote_discriminator: session.remote_discriminator(),
+                transmit_interval: session.interval(),
+                receive_interval: session.receive_interval(),
+                detection_time: session.detection_time(),
+                counters: *counters,
+                error: slot.and_then(|slot| slot.error.clone()),
+            }
+        });
+        Snapshot {
+            sessions: sessions.collect(),
+            discards: self.table.discards().clone(),
+            lateness: self.table.lateness(),
+            failures: self.listeners.failures(),
+        }
+    }
+}
+
+impl Slot {
+    fn is_gone(&self, now: Instant) -> bool {
+        self.gone_at.is_some_and(|at| at <= now)
+    }
+
+    fn open(&mut self, now: Instant, key: &SessionKey, rng: &mut Rng) {
+        let mut result = Err(std::io::Error::from(std::io::ErrorKind::AddrInUse));
+        for _ in 0..PORTS_TRIED {
+            let offset = u16::try_from(rng.next() % u64::from(u16::MAX - FIRST_SOURCE_PORT + 1)).unwrap_or(0);
+            let interface = key.interface.as_deref();
+            result = sockets::bfd_send_from(self.watched.local, key.peer, interface, FIRST_SOURCE_PORT + offset);
+            if !matches!(&result, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
+                break;
+            }
+        }
+        match result {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                self.retry_at = None;
+            }
+            Err(error) => {
+                self.fail(error.to_string());
+                self.retry_at = Some(now + RETRY);
+            }
+        }
+    }
+
+    /// The same failure over and over is said once.
+    fn fail(&mut self, error: String) {
+        if self.error.as_ref() != Some(&error) {
+            tracing::warn!(neighbor = self.peer.as_ref().map(tracing::field::display), error, "BFD cannot send");
+        }
+        self.error = Some(error);
+    }
+}

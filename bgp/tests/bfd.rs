@@ -1,0 +1,216 @@
+//! Two BFD drivers over a cable between network namespaces.
+
+#![cfg(feature = "driver")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bgp::bfd::{Discard, SessionConfig, State};
+use bgp::driver::bfd::{Event, Handle, Peers, SessionStatus, Watched, spawn};
+use bgp::speaker::PeerAddress;
+use nix::sched::{CloneFlags, unshare};
+use tokio::sync::broadcast::Receiver;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// One end of the cable: its own namespace on its own thread, where commands of the test are carried out.
+struct End {
+    jobs: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    thread_id: i32,
+}
+
+impl End {
+    fn new() -> Self {
+        let (jobs, received) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tell.send(nix::unistd::gettid().as_raw()).unwrap();
+            received.into_iter().for_each(|job| job());
+        });
+        Self { jobs, thread_id: told.recv().unwrap() }
+    }
+
+    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        self.jobs.send(Box::new(move || tell.send(job()).unwrap())).unwrap();
+        told.recv().unwrap()
+    }
+
+    fn ip(&self, arguments: &'static str) {
+        self.run(|| ip(arguments));
+    }
+}
+
+/// Both ends with addresses; `None`: namespaces need root.
+fn cable() -> Option<(End, End)> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: network namespaces need root");
+        return None;
+    }
+    let (us, them) = (End::new(), End::new());
+    let there = them.thread_id;
+    us.run(move || ip(&format!("link add eth1 type veth peer name eth1 netns {there}")));
+    for (end, v4, v6) in [(&us, "10.9.0.1/30", "fe80::1/64"), (&them, "10.9.0.2/30", "fe80::2/64")] {
+        end.run(move || {
+            std::fs::write("/proc/sys/net/ipv6/conf/eth1/addr_gen_mode", "1").unwrap();
+            ip("link set eth1 up");
+            ip(&format!("addr add {v4} dev eth1"));
+            ip(&format!("addr add {v6} dev eth1 nodad"));
+        });
+    }
+    Some((us, them))
+}
+
+const FAST: SessionConfig = SessionConfig {
+    transmit_interval: Duration::from_millis(100),
+    receive_interval: Duration::from_millis(100),
+    detect_multiplier: 5,
+    passive: false,
+};
+
+/// Both families to the end with this number.
+fn peers(host: u8, config: SessionConfig) -> Peers {
+    let watched = Watched { config, ..Watched::default() };
+    let link_local = format!("fe80::{host}").parse().unwrap();
+    [PeerAddress::Numbered([10, 9, 0, host].into()), PeerAddress::LinkLocal(link_local, "eth1".into())]
+        .map(|peer| (peer, watched.clone()))
+        .into()
+}
+
+async fn wait_for(events: &mut Receiver<Event>, mut wanted: usize, what: impl Fn(&Event) -> bool) {
+    timeout(PATIENCE, async {
+        while wanted > 0 {
+            wanted -= usize::from(what(&events.recv().await.unwrap()));
+        }
+    })
+    .await
+    .expect("the change did not come");
+}
+
+async fn wait_until(handle: &Handle, what: impl Fn(&SessionStatus) -> bool) -> Vec<SessionStatus> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let sessions = handle.snapshot().await.unwrap().sessions;
+        if sessions.len() == 2 && sessions.iter().all(&what) {
+            return sessions;
+        }
+        assert!(Instant::now() < end, "{sessions:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn start(end: &End) -> Handle {
+    end.run(|| spawn(None).unwrap())
+}
+
+fn block_on(story: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story);
+}
+
+#[test]
+fn sessions_come_up_change_their_timers_and_notice_a_cut() {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    block_on(async {
+        let mut events = ours.events();
+        ours.set_peers(peers(2, FAST));
+        theirs.set_peers(peers(1, FAST));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        let ms = |n| Some(Duration::from_millis(n));
+        wait_until(&ours, |s| s.transmit_interval == ms(100) && s.detection_time == Duration::from_millis(500)).await;
+
+        // Slower from our side: a poll sequence, and the other side's Detection Time follows.
+        ours.set_peers(peers(2, SessionConfig { transmit_interval: Duration::from_millis(250), ..FAST }));
+        wait_until(&ours, |s| s.transmit_interval == ms(250)).await;
+        wait_until(&theirs, |s| s.detection_time == Duration::from_millis(1250)).await;
+        let sessions =
+            wait_until(&ours, |s| s.state == State::Up && s.detection_time == Duration::from_millis(500)).await;
+        assert!(sessions.iter().all(|s| s.counters.down == 0 && s.counters.up == 1), "{sessions:#?}");
+        assert!(events.try_recv().is_err(), "a change of timers is no change of state");
+
+        // The cable is cut: nothing says so but silence.
+        let cut = Instant::now();
+        them.ip("link set eth1 down");
+        wait_for(&mut events, 2, |e| e.transition.to == State::Down && !e.transition.remote_admin_down).await;
+        assert!(cut.elapsed() > Duration::from_millis(390), "too early: {:?}", cut.elapsed());
+        assert_eq!(ours.watch_down().borrow().len(), 2);
+        them.ip("link set eth1 up");
+        them.ip("addr add fe80::2/64 dev eth1 nodad");
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        assert_eq!(ours.watch_down().borrow().len(), 0);
+    });
+}
+
+#[test]
+fn what_ends_on_purpose_is_not_taken_for_a_failure() {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    block_on(async {
+        let mut events = ours.events();
+        ours.set_peers(peers(2, FAST));
+        theirs.set_peers(peers(1, FAST));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        theirs.set_peers(Peers::new());
+        wait_for(&mut events, 2, |e| e.transition.from == State::Up && e.transition.remote_admin_down).await;
+        // It comes back before the other side has forgotten the session.
+        theirs.set_peers(peers(1, FAST));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        theirs.shutdown().await.unwrap();
+        wait_for(&mut events, 2, |e| e.transition.from == State::Up && e.transition.remote_admin_down).await;
+        assert_eq!(ours.watch_down().borrow().len(), 0);
+        assert!(theirs.snapshot().await.is_err());
+    });
+}
+
+#[test]
+fn strangers_move_no_session_and_a_taken_port_is_named() {
+    let Some((us, them)) = cable() else { return };
+    let taken = us.run(|| UdpSocket::bind("0.0.0.0:3784").unwrap());
+    let ours = start(&us);
+    block_on(async {
+        let mut events = ours.events();
+        ours.set_peers(peers(2, FAST));
+        let failures = ours.snapshot().await.unwrap().failures;
+        let failure = failures.values().next().expect("the port is taken");
+        assert!(failure.contains("3784") && failure.contains("another process"), "{failure}");
+        drop(taken);
+
+        let theirs = start(&them);
+        theirs.set_peers(peers(1, FAST));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        assert!(ours.snapshot().await.unwrap().failures.is_empty());
+        let discriminator = ours.snapshot().await.unwrap().sessions.first().unwrap().local_discriminator;
+        them.run(move || {
+            let socket = UdpSocket::bind("10.9.0.2:0").unwrap();
+            // "Down", for a session there is, with a TTL of 64; "Down" for another; and no packet at all.
+            for your in [discriminator, !discriminator] {
+                let words: [u32; 6] = [0x2040_0318, 7, your, 1_000_000, 1_000_000, 0];
+                socket.send_to(&words.map(u32::to_be_bytes).concat(), "10.9.0.1:3784").unwrap();
+            }
+            socket.send_to(b"nonsense", "10.9.0.1:3784").unwrap();
+        });
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let discards = ours.snapshot().await.unwrap().discards;
+            if [Discard::Ttl, Discard::UnknownDiscriminator, Discard::Truncated]
+                .iter()
+                .all(|r| discards.get(r) == Some(&1))
+            {
+                break;
+            }
+            assert!(Instant::now() < end, "{discards:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(events.try_recv().is_err());
+    });
+}
