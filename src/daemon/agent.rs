@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::bfd::Bfd;
 use super::fib::Fib;
 use super::host_routes;
 use super::ovn::{Happened, Ovn};
@@ -33,6 +34,7 @@ pub(super) struct Agent {
     pub(super) ovn: Option<Ovn>,
     pub(super) host_routes: BTreeMap<IpNet, BTreeSet<String>>,
     pub(super) speaker: Speaker,
+    pub(super) bfd: Bfd,
     pub(super) fib: Option<Fib>,
     kernel: Kernel,
     monitor: Option<Monitor>,
@@ -61,6 +63,8 @@ impl Agent {
             Some(settings) => Some(Ovn::new(settings, config.options(), &config.wiring, super::speaker::seed())?),
             None => None,
         };
+        let mut bfd = Bfd::default();
+        bfd.configure(&config, speaker.handle());
         let now = Instant::now();
         Ok(Self {
             reconciler: Reconciler::new(ovn.is_some(), config.wiring.audit_interval),
@@ -70,6 +74,7 @@ impl Agent {
             host_routes: BTreeMap::new(),
             fib: Fib::new(&config.fib, speaker.handle()),
             speaker,
+            bfd,
             kernel: Kernel::new(marks),
             monitor: None,
             queries,
@@ -229,6 +234,7 @@ impl Agent {
             }
             Woken::Stop(why) => {
                 tracing::info!(why, "stopping; the wiring stays");
+                self.bfd.stop().await;
                 self.speaker.stop(self.reconciler.draining()).await;
                 self.stopping = true;
             }
@@ -241,8 +247,9 @@ impl Agent {
             return;
         }
         let speaking = self.speaker.speaking().await;
+        let failed = self.bfd.down();
         if let Some(fib) = &mut self.fib {
-            fib.reconcile(now, &mut self.kernel, &self.config, &speaking);
+            fib.reconcile(now, &mut self.kernel, &self.config, &speaking, &failed);
         }
         self.rescope();
     }

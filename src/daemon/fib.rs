@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bgp::bfd::SessionKey;
 use bgp::driver::{Handle, LearnedRoutes};
 use bgp::policy::PrefixList;
 use bgp::speaker::Event;
@@ -106,7 +107,14 @@ impl Fib {
     }
 
     /// Brings the kernel in line with what the speaker selected.
-    pub(super) fn reconcile(&mut self, now: Instant, kernel: &mut Kernel, config: &Config, speaking: &[Speaking]) {
+    pub(super) fn reconcile(
+        &mut self,
+        now: Instant,
+        kernel: &mut Kernel,
+        config: &Config,
+        speaking: &[Speaking],
+        failed_paths: &BTreeSet<SessionKey>,
+    ) {
         self.again_at = None;
         let state = match kernel.observe_fib(self.settings) {
             Ok(state) => state,
@@ -120,7 +128,7 @@ impl Fib {
         self.settle(now, config, speaking);
         let learned = self.learned.borrow_and_update().clone();
         let mut wanted = self.wanted(&learned);
-        let dead = |_: &IpNet, hop: &FibHop| is_dead(hop, speaking);
+        let dead = |_: &IpNet, hop: &FibHop| is_dead(hop, speaking) || has_failed(hop, failed_paths);
         if !self.settled {
             keep_former(&mut wanted, &state.installed, dead);
         }
@@ -236,6 +244,11 @@ fn is_dead(hop: &FibHop, speaking: &[Speaking]) -> bool {
         })
 }
 
+/// BFD had seen the path work, and has seen it fail.
+fn has_failed(hop: &FibHop, failed: &BTreeSet<SessionKey>) -> bool {
+    failed.iter().any(|key| key.peer == hop.via && (key.interface.is_none() || key.interface == hop.device))
+}
+
 fn link_is_down(hop: &FibHop) -> bool {
     hop.device.as_ref().is_some_and(|device| {
         let state = std::fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
@@ -289,6 +302,19 @@ mod tests {
         let mut wanted = BTreeMap::from([(default, route(&["10.0.1.1"]))]);
         keep_former(&mut wanted, &installed, |_, _| false);
         assert_eq!(wanted, installed);
+    }
+
+    #[test]
+    fn a_way_on_which_bfd_saw_a_failure_is_dead() {
+        let hop = |device: &str| FibHop { via: "fe80::1".parse().unwrap(), device: Some(device.into()) };
+        let key = |interface: Option<&str>| SessionKey {
+            peer: "fe80::1".parse().unwrap(),
+            interface: interface.map(str::to_owned),
+        };
+        assert!(has_failed(&hop("eth1"), &[key(Some("eth1"))].into()));
+        assert!(has_failed(&hop("eth1"), &[key(None)].into()));
+        assert!(!has_failed(&hop("eth2"), &[key(Some("eth1"))].into()), "the same address on another link");
+        assert!(!has_failed(&hop("eth1"), &BTreeSet::new()));
     }
 
     #[test]

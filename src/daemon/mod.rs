@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 
 mod agent;
+mod bfd;
 mod fib;
 mod host_routes;
 mod ovn;

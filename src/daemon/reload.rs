@@ -50,7 +50,9 @@ fn compare(old: &Config, new: &Config, dry_run: bool) -> ReloadReport {
             continue;
         };
         let change = classify(&before.peer, &neighbor.peer);
-        let keys = change.keys.iter().chain(&speaker.keys);
+        let profile = |neighbor: &Neighbor| neighbor.bfd.as_ref().map(|bfd| bfd.profile.clone());
+        let bfd = (profile(&before) != profile(neighbor)).then_some(&"bfd");
+        let keys = change.keys.iter().chain(&speaker.keys).chain(bfd);
         neighbors.push(ReloadNeighbor {
             neighbor: name,
             action: action(change.impact.max(speaker.impact)),
@@ -65,6 +67,7 @@ fn compare(old: &Config, new: &Config, dry_run: bool) -> ReloadReport {
         ("[advertise]", old.advertise != new.advertise),
         ("[ovn] what is exposed", old.options() != new.options()),
         ("[bgp] listen", (&old.bgp.listen, old.bgp.port) != (&new.bgp.listen, new.bgp.port)),
+        ("[bfd.profiles]", old.bfd_profiles != new.bfd_profiles),
         ("[fib]", old.fib != new.fib),
     ];
     let restart = [

@@ -1,14 +1,17 @@
 //! What the API asks: answered from the agent's and the speaker's own state.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use bgp::driver::bfd::Snapshot;
 use bgp::speaker::{self as bgp_speaker, PeerAddress};
 use ipnet::IpNet;
+use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 use super::agent::{Agent, Query};
+use super::bfd;
 use super::fib::Fib;
 use super::ovn::Link;
 use super::speaker::Speaker;
@@ -24,11 +27,13 @@ use crate::desired::wiring::Key;
 pub(super) struct Daemon {
     agent: mpsc::Sender<Query>,
     speaker: Speaker,
+    /// What BFD said when it was last asked, for the metrics of the same scrape.
+    bfd: Mutex<Snapshot>,
 }
 
 impl Daemon {
     pub(super) fn new(agent: mpsc::Sender<Query>, speaker: Speaker) -> Self {
-        Self { agent, speaker }
+        Self { agent, speaker, bfd: Mutex::default() }
     }
 
     async fn ask<T: Send + 'static>(
@@ -45,6 +50,11 @@ impl Daemon {
         answer.await.map_err(|_| stopping())
     }
 
+    async fn ask_bfd(&self) -> Result<Snapshot, Unavailable> {
+        let Some(handle) = self.ask(|agent| agent.bfd.handle()).await? else { return Ok(Snapshot::default()) };
+        handle.snapshot().await.map_err(|_| Unavailable("BFD has been shut down".to_owned()))
+    }
+
     /// Routes with their reasons; without the per-neighbour details when only the agent's view is needed.
     async fn routes_with_reasons(&self) -> Result<Vec<Route>, Unavailable> {
         let routes = self.speaker.routes().await?;
@@ -56,13 +66,15 @@ impl Source for Daemon {
     async fn summary(&self) -> Result<Summary, Unavailable> {
         let neighbors = self.speaker.neighbors().await?;
         let learned = self.speaker.learned().await?;
-        let warnings = self.speaker.listen_failures().await;
+        let mut warnings = self.speaker.listen_failures().await;
+        warnings.extend(self.ask_bfd().await?.failures.into_values());
         self.ask(move |agent| agent.summary(&neighbors, learned.len(), warnings)).await
     }
 
     async fn neighbors(&self) -> Result<Vec<Neighbor>, Unavailable> {
         let neighbors = self.speaker.neighbors().await?;
-        self.ask(move |agent| neighbors.into_iter().map(|n| agent.neighbor(n)).collect()).await
+        let bfd = self.ask_bfd().await?;
+        self.ask(move |agent| neighbors.into_iter().map(|n| agent.neighbor(n, &bfd)).collect()).await
     }
 
     async fn routes(&self) -> Result<Vec<Route>, Unavailable> {
@@ -88,7 +100,17 @@ impl Source for Daemon {
     }
 
     async fn bfd(&self) -> Result<Vec<Bfd>, Unavailable> {
-        Ok(Vec::new())
+        let snapshot = self.ask_bfd().await?;
+        if let Ok(mut last) = self.bfd.lock() {
+            last.clone_from(&snapshot);
+        }
+        self.ask(move |agent| bfd::sessions(&agent.config, snapshot)).await
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        if let Ok(last) = self.bfd.lock() {
+            bfd::register_metrics(registry, &last);
+        }
     }
 
     async fn explain(&self, address: IpAddr) -> Result<Explain, Unavailable> {
@@ -189,13 +211,14 @@ impl Agent {
         }
     }
 
-    fn neighbor(&self, mut neighbor: Neighbor) -> Neighbor {
+    fn neighbor(&self, mut neighbor: Neighbor, bfd: &Snapshot) -> Neighbor {
         // An unnumbered neighbour is called by its address once it has been discovered; its interface stays.
         let configured = self.config.bgp.neighbors.iter().find(|n| match &n.peer.address {
             PeerAddress::Interface(interface) => neighbor.interface.as_ref() == Some(interface),
             address => address.to_string() == neighbor.neighbor,
         });
         neighbor.peer_group = configured.and_then(|n| n.peer_group.clone());
+        neighbor.bfd = configured.and_then(|n| bfd::of_neighbor(n, bfd));
         neighbor
     }
 
@@ -331,6 +354,7 @@ impl Agent {
         if let (Some(ovn), true) = (&mut self.ovn, self.config.ovn.is_some()) {
             ovn.options = self.config.options();
         }
+        self.bfd.configure(&self.config, self.speaker.handle());
         self.fib = Fib::new(&self.config.fib, self.speaker.handle());
         self.refresh_host_routes();
         self.inputs_changed(Instant::now());
