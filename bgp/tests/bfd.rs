@@ -35,7 +35,9 @@ impl End {
         std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             tell.send(nix::unistd::gettid().as_raw()).unwrap();
-            received.into_iter().for_each(|job| job());
+            for job in received {
+                job();
+            }
         });
         Self { jobs, thread_id: told.recv().unwrap() }
     }
