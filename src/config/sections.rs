@@ -309,11 +309,6 @@ fn wiring(table: &mut Table<'_>, doc: &Doc<'_>) -> Wiring {
         wiring.audit_interval = at.value;
     }
     if let Some(at) = table.get("adopt_upstream").and_then(|v| v.bool(doc)) {
-        if at.value {
-            // A promise not kept is worse than none: away with this once the daemon does it.
-            let hint = "stop ovn-bgp-agent and remove what it left, or leave it beside ours";
-            doc.warn_hint(&at.span, "'adopt_upstream' is not acted on yet", hint);
-        }
         wiring.adopt_upstream = at.value;
     }
     wiring

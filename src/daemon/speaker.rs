@@ -23,9 +23,20 @@ pub(super) fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
+/// What the driver is given.
+fn driver_config(config: &Config) -> bgp::driver::Config {
+    let mut driver = config.driver();
+    if let Some(graceful) = &mut driver.speaker.graceful_restart {
+        // The wiring of a former run stays in the kernel and on the bridges, so forwarding went on meanwhile. Where there was no
+        // former run the peer has nothing to keep, and the bit means nothing (RFC 4724 §3).
+        graceful.restarted = true;
+    }
+    driver
+}
+
 /// Starts the speaker on its own thread.
 pub(super) fn start(config: &Config) -> std::io::Result<Speaker> {
-    let (handle, _thread) = bgp::driver::spawn(config.driver())?;
+    let (handle, _thread) = bgp::driver::spawn(driver_config(config))?;
     Ok(Speaker { handle })
 }
 
@@ -36,7 +47,7 @@ impl Speaker {
 
     pub(super) fn reconfigure(&self, config: &Config) {
         // A speaker that is gone has ended the daemon, or is about to.
-        let _ = self.handle.reconfigure(config.driver());
+        let _ = self.handle.reconfigure(driver_config(config));
     }
 
     /// Ends all sessions. On the way to a restart the peers are to keep our routes (RFC 4724), because the wiring stays; after
