@@ -1,4 +1,4 @@
-"""The matrix: peer × {eBGP, iBGP below a reflector} × {numbered, unnumbered} × {no auth, MD5} × families × BFD.
+"""Each peer, eBGP or as its reflector's client, numbered or not, with and without MD5 and BFD, v4, v6 and v4 over v6.
 
 By default few rows that contain every pair of values (pairwise.py); all rows with `--full`. The leaf's configuration and
 ours are written from the row, see `frr`, `bird` and `host` below.
@@ -56,7 +56,8 @@ def columns(parameters):
     return parameters["row"]
 
 
-VARIANTS = named(pairwise(DIMENSIONS, possible))
+# Pairs without BFD are covered by rows of their own, so that a daemon or a peer that lacks it hides nothing else.
+VARIANTS = named(pairwise(DIMENSIONS | {"bfd": ["nobfd"]}, possible)) | named(pairwise(DIMENSIONS, possible))
 FULL = named(rows(DIMENSIONS, possible))
 TOPOLOGY = topology.pair
 TIME_LIMIT = 60
