@@ -93,3 +93,17 @@ pub enum EncodeError {
     #[error("{0} was not negotiated with this peer")]
     NotNegotiated(&'static str),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Context, Message, encode};
+    use super::*;
+
+    #[test]
+    fn data_is_cut_so_that_the_notification_can_be_sent() {
+        let error = Error::update(0, 5, "too long").with_data(&[0; 5000]);
+        let mut out = bytes::BytesMut::new();
+        encode(&Message::Notification(error.notification), &Context::default(), &mut out).unwrap();
+        assert_eq!(out.len(), MAX_LEN);
+    }
+}

@@ -278,3 +278,124 @@ fn check_families(open: &Open, required: Families) -> Result<(), Error> {
     let reason = format!("the peer does not offer {}, which is required here", names.join(" and "));
     Err(Error::open(AT_PARAMETERS, subcode::UNSUPPORTED_CAPABILITY, reason).with_data(&missing))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Context, Message, decode, encode};
+    use super::*;
+    use crate::types::Family;
+
+    fn open(capabilities: Vec<Capability>) -> Open {
+        Open::new(65001, 90, [192, 0, 2, 1].into(), capabilities)
+    }
+
+    fn verdict(capabilities: Vec<Capability>, expected: &OpenExpectations) -> Result<(), (u8, Vec<u8>)> {
+        check(&open(capabilities), expected).map_err(|e| (e.notification.subcode, e.notification.data.to_vec()))
+    }
+
+    fn octets(open: Open) -> BytesMut {
+        let mut out = BytesMut::new();
+        encode(&Message::Open(open), &Context::default(), &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn an_as_number_that_does_not_fit_is_as_trans_and_a_capability() {
+        let open = Open::new(4_200_000_000, 90, [192, 0, 2, 1].into(), vec![]);
+        assert_eq!((open.as2, open.asn()), (AS_TRANS, 4_200_000_000));
+        assert_eq!(Open::new(65001, 90, [192, 0, 2, 1].into(), vec![]).as2, 65001);
+    }
+
+    #[test]
+    fn roles_face_their_counterparts_only() {
+        for ours in 0..=5 {
+            let expected = OpenExpectations { role: Some(ours), ..OpenExpectations::default() };
+            for theirs in 0..=5 {
+                let fits = [(0, 3), (3, 0), (1, 2), (2, 1), (4, 4)].contains(&(ours, theirs));
+                let said = verdict(vec![Capability::Role(theirs)], &expected);
+                assert_eq!(said, if fits { Ok(()) } else { Err((11, vec![])) }, "{ours} and {theirs}");
+            }
+            assert_eq!(verdict(vec![], &expected), Ok(()), "no role is accepted");
+            let strict = OpenExpectations { role_strict: true, ..expected.clone() };
+            assert_eq!(verdict(vec![], &strict), Err((11, vec![])));
+            // RFC 9234 §4.2 is about external peers.
+            let internal = OpenExpectations { local_as: Some(65001), ..strict };
+            assert_eq!(verdict(vec![], &internal), Ok(()));
+        }
+        let customer = OpenExpectations { role: Some(3), ..OpenExpectations::default() };
+        assert_eq!(verdict(vec![Capability::Role(0), Capability::Role(0)], &customer), Ok(()));
+        assert_eq!(verdict(vec![Capability::Role(0), Capability::Role(4)], &customer), Err((11, vec![])));
+    }
+
+    #[test]
+    fn what_is_missed_is_listed_as_capabilities() {
+        let expected = OpenExpectations { required_families: Families::ALL, ..OpenExpectations::default() };
+        // No multiprotocol capability means IPv4 (RFC 4760 §8).
+        assert_eq!(verdict(vec![], &expected), Err((7, vec![1, 4, 0, 2, 0, 1])));
+        let offers = |family: Family| {
+            let (afi, safi) = family.afi_safi();
+            Capability::Multiprotocol { afi, safi }
+        };
+        assert_eq!(verdict(vec![offers(Family::Ipv6)], &expected), Err((7, vec![1, 4, 0, 1, 0, 1])));
+        assert_eq!(verdict(vec![offers(Family::Ipv6), offers(Family::Ipv4)], &expected), Ok(()));
+    }
+
+    #[test]
+    fn the_peer_as_and_identifier_are_checked() {
+        let with = |peer_as, local_id: [u8; 4]| OpenExpectations {
+            local_as: Some(65001),
+            local_id: Some(local_id.into()),
+            peer_as,
+            ..OpenExpectations::default()
+        };
+        assert_eq!(verdict(vec![], &with(ExpectedAs::Is(65001), [192, 0, 2, 9])), Ok(()));
+        assert_eq!(verdict(vec![], &with(ExpectedAs::Is(65002), [192, 0, 2, 9])), Err((2, vec![])));
+        assert_eq!(verdict(vec![], &with(ExpectedAs::Not(65001), [192, 0, 2, 9])), Err((2, vec![])));
+        assert_eq!(verdict(vec![], &with(ExpectedAs::Any, [192, 0, 2, 1])), Err((3, vec![])), "internal, our own id");
+        let external = OpenExpectations { local_as: Some(65002), ..with(ExpectedAs::Any, [192, 0, 2, 1]) };
+        assert_eq!(verdict(vec![], &external), Ok(()), "RFC 6286 allows it to an external peer");
+    }
+
+    #[test]
+    fn many_capabilities_take_the_extended_format() {
+        let filler = |len| Capability::Unknown { code: 200, data: vec![0; len].into() };
+        // The AS number takes six octets of the 252 that fit without.
+        let short = octets(open(vec![filler(244)]));
+        assert_eq!(short[28..32], [254, 2, 252, 65]);
+        let long = octets(open(vec![filler(245)]));
+        assert_eq!(long[28..36], [255, 255, 1, 0, 2, 0, 253, 65]);
+        for octets in [short, long] {
+            let Ok(Message::Open(read)) = decode(&octets, &Context::default()) else { panic!("an OPEN") };
+            assert_eq!(read.capabilities.len(), 2);
+        }
+        let too_long = Message::Open(open(vec![filler(255); 20]));
+        assert!(encode(&too_long, &Context::default(), &mut BytesMut::new()).is_err(), "over 4096 octets");
+    }
+
+    #[test]
+    fn a_fault_is_where_it_is() {
+        let fault = |body: &[u8]| {
+            let mut message = vec![0xff; 16];
+            message.put_u16(u16::try_from(19 + body.len()).unwrap());
+            message.put_u8(1);
+            message.extend(body);
+            let error = decode(&message, &Context::default()).unwrap_err();
+            (error.notification.subcode, error.offset)
+        };
+        let fixed = [4, 0xfd, 0xe9, 0, 90, 192, 0, 2, 1];
+        let with = |at: usize, value: u8| {
+            let mut body = fixed.to_vec();
+            body[at] = value;
+            body.push(0);
+            body
+        };
+        assert_eq!(fault(&with(0, 3)), (1, 19));
+        assert_eq!(fault(&with(4, 2)), (6, 22));
+        assert_eq!(fault(&[&fixed[..5], &[0, 0, 0, 0, 0]].concat()), (3, 24));
+        let parameters = |octets: &[u8]| [&fixed[..], octets].concat();
+        assert_eq!(fault(&parameters(&[3, 2, 0])), (0, 28), "three octets said, two there");
+        assert_eq!(fault(&parameters(&[4, 2, 0, 1, 0])), (4, 31), "the second parameter is not known");
+        assert_eq!(fault(&parameters(&[6, 2, 4, 2, 0, 65, 4])), (0, 33), "the second capability is cut off");
+        assert_eq!(fault(&parameters(&[255, 255, 0, 3, 1, 0, 0])), (4, 32), "in the extended format");
+    }
+}

@@ -219,3 +219,105 @@ pub(super) fn check_next_hop(family: Family, next_hop: NextHop, ctx: &Context) -
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AsPath, Message, Origin, Segment, decode, encode};
+    use super::*;
+    use crate::types::{Families, Prefix};
+
+    fn prefixes(list: &[&str]) -> Vec<Nlri> {
+        list.iter().map(|text| Nlri::from(text.parse::<Prefix>().unwrap())).collect()
+    }
+
+    fn ctx() -> Context {
+        Context { as4: true, extended_next_hop: true, ..Context::default() }
+    }
+
+    /// An announcement in the body and in MP_REACH_NLRI.
+    fn both() -> Update {
+        Update {
+            attributes: Attributes {
+                origin: Some(Origin::Igp),
+                as_path: Some(AsPath::sequence([65001])),
+                ..Attributes::default()
+            },
+            next_hop: Some([192, 0, 2, 1].into()),
+            nlri: prefixes(&["198.51.100.0/24", "224.0.0.0/8"]),
+            mp_reach: Some(MpReach {
+                family: Family::Ipv6,
+                next_hop: NextHop::V6("2001:db8::1".parse().unwrap()),
+                nlri: prefixes(&["ff05::/16", "2001:db8:1::/48"]),
+            }),
+            ..Update::default()
+        }
+    }
+
+    fn through(update: Update, write: &Context, read: &Context) -> Result<Update, Error> {
+        let mut out = BytesMut::new();
+        encode(&Message::Update(Box::new(update)), write, &mut out).unwrap();
+        match decode(&out, read)? {
+            Message::Update(update) => Ok(*update),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn prefixes_in_multicast_space_are_ignored_alone() {
+        let read = through(both(), &ctx(), &ctx()).unwrap();
+        assert_eq!(read.treatment(), Some(Treatment::PrefixIgnore));
+        assert_eq!(read.nlri, prefixes(&["198.51.100.0/24"]));
+        assert_eq!(read.mp_reach.unwrap().nlri, prefixes(&["2001:db8:1::/48"]));
+        let reasons: Vec<_> = read.faults.iter().map(|f| f.reason.as_str()).collect();
+        assert_eq!(reasons, ["224.0.0.0/8 is no unicast prefix", "ff05::/16 is no unicast prefix"]);
+    }
+
+    #[test]
+    fn what_is_to_be_withdrawn_keeps_every_prefix() {
+        let mut update = both();
+        update.attributes.as_path = Some(AsPath(vec![Segment::Set(vec![65001])]));
+        let read = through(update, &ctx(), &ctx()).unwrap();
+        assert_eq!(read.treatment(), Some(Treatment::TreatAsWithdraw));
+        assert_eq!(read.prefixes().count(), 4);
+    }
+
+    #[test]
+    fn families_that_were_not_negotiated_are_ignored_and_named() {
+        let only = |family| Context { families: Families::NONE.with(family), ..ctx() };
+        let read = through(both(), &ctx(), &only(Family::Ipv6)).unwrap();
+        assert_eq!(read.other_families, [(1, 1)]);
+        assert_eq!((read.nlri.len(), read.prefixes().count()), (0, 1));
+        let read = through(both(), &ctx(), &only(Family::Ipv4)).unwrap();
+        assert_eq!(read.other_families, [(2, 1)]);
+        assert_eq!(read.mp_reach, None);
+        assert_eq!(read.end_of_rib(), None);
+    }
+
+    #[test]
+    fn an_ipv6_next_hop_for_ipv4_needs_an_agreement() {
+        let mut update = both();
+        update.nlri.clear();
+        update.next_hop = None;
+        let reach = update.mp_reach.as_mut().unwrap();
+        (reach.family, reach.nlri) = (Family::Ipv4, prefixes(&["198.51.100.0/24"]));
+        let without = Context { extended_next_hop: false, ..ctx() };
+        let mut out = BytesMut::new();
+        let refused = encode(&Message::Update(Box::new(update.clone())), &without, &mut out);
+        assert!(matches!(refused, Err(EncodeError::NotNegotiated(_))));
+        assert_eq!(through(update.clone(), &ctx(), &ctx()), Ok(update.clone()));
+        let error = through(update, &ctx(), &without).unwrap_err();
+        assert_eq!((error.notification.code, error.notification.subcode), (3, 9));
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_end_the_session() {
+        let fault = |body: &[u8]| {
+            let error = Update::decode(body, &ctx()).unwrap_err();
+            (error.notification.subcode, error.offset)
+        };
+        assert_eq!(fault(&[0, 3, 0, 0]), (1, 19), "withdrawn routes");
+        assert_eq!(fault(&[0, 0, 0, 1]), (1, 21), "path attributes");
+        assert_eq!(fault(&[0, 2, 33, 0, 0, 0]), (10, 21), "a prefix of 33 bits");
+        assert_eq!(fault(&[0, 0, 0, 0, 24, 1]), (10, 23), "a prefix cut off");
+    }
+}
