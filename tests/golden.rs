@@ -202,7 +202,9 @@ fn run(case: &Path) -> Json {
         .wiring
         .objects
         .iter()
-        .filter(|(_, object)| !object.owners.iter().all(|owner| owner.starts_with("bridge ")))
+        .filter(|(key, object)| {
+            matches!(key, Key::Rule { .. }) || !object.owners.iter().all(|owner| owner.starts_with("bridge "))
+        })
         .map(|(key, object)| say(key, &object.spec))
         .collect();
     let announced: Vec<_> = desired.routes.keys().collect();

@@ -327,7 +327,7 @@ impl<'a> Wirer<'a> {
         let mut needs = site.needs.clone();
         let spec = Spec::Route { device: site.device.clone(), via: None };
         self.need(Key::Route { table: site.table, to }, spec, &owner, &mut needs);
-        self.need(self.rule(site.table, to), Spec::Present, &owner, &mut needs);
+        needs.insert(self.own_rule(site.table, to, &owner));
         if let Some(mac) = exposure.mac {
             let key = Key::Neighbour { device: site.device.clone(), address: to.addr() };
             self.need(key, Spec::Lladdr(mac), &owner, &mut needs);
@@ -352,7 +352,17 @@ impl<'a> Wirer<'a> {
         let owner = exposure.owner();
         let spec = Spec::Route { device: site.device.clone(), via: Some(via) };
         self.wiring.need(Key::Route { table: site.table, to: subnet }, spec, &owner);
-        self.wiring.need(self.rule(site.table, subnet), Spec::Present, &owner);
+        self.own_rule(site.table, subnet, &owner);
+    }
+
+    /// The rule for a destination, owned by the exposure where it is the destination's own; the rules of a bridge are the
+    /// bridge's, which has made them.
+    fn own_rule(&mut self, table: u32, to: IpNet, owner: &str) -> Key {
+        let rule = self.rule(table, to);
+        if self.options.rules == Rules::PerPrefix {
+            self.wiring.need(rule.clone(), Spec::Present, owner);
+        }
+        rule
     }
 
     /// What a tenant subnet and the addresses in it need: the subnet's own rule and route, and the gateway's. The addresses are
