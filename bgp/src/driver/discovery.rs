@@ -117,13 +117,24 @@ fn configure(interfaces: &mut BTreeMap<String, Interface>, names: &BTreeSet<Stri
 
 /// A leaf's advertisements would give the host a default route of the kernel's own, with metric 1024 and a lifetime of seconds.
 fn warn_of_accept_ra(interface: &str) {
-    let path = format!("/proc/sys/net/ipv6/conf/{interface}/accept_ra");
-    if std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0") {
+    let setting =
+        |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/{name}")).unwrap_or_default();
+    if heeds_advertisements(&setting("accept_ra"), &setting("forwarding")) {
         tracing::warn!(
             interface,
             "the kernel accepts router advertisements here and may install a default route of its own beside the learned one: \
              set net.ipv6.conf.{interface}.accept_ra = 0"
         );
+    }
+}
+
+/// Whether the kernel does what advertisements say: an interface that forwards is a router's and ignores them, unless
+/// `accept_ra` is 2.
+fn heeds_advertisements(accept_ra: &str, forwarding: &str) -> bool {
+    match accept_ra.trim() {
+        "" | "0" => false,
+        "1" => forwarding.trim() == "0",
+        _ => true,
     }
 }
 
@@ -301,6 +312,16 @@ async fn noticed(socket: Option<&AsyncFd<OwnedFd>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forwarding_interface_heeds_advertisements_only_when_told_twice() {
+        let cases = [("0", "0", false), ("1", "0", true), ("1", "1", false), ("2", "1", true), ("2", "0", true)];
+        for (accept_ra, forwarding, heeds) in cases {
+            let answer = heeds_advertisements(&format!("{accept_ra}\n"), &format!("{forwarding}\n"));
+            assert_eq!(answer, heeds, "accept_ra {accept_ra}, forwarding {forwarding}");
+        }
+        assert!(!heeds_advertisements("", ""), "no such interface yet");
+    }
 
     #[test]
     fn only_a_finished_link_local_address_of_the_interface_is_usable() {
