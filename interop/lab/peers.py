@@ -86,6 +86,7 @@ class Frr(Peer):
         self.start_bgpd()
 
     def start_bgpd(self) -> None:
+        self.node.run("rm -f /run/frr/bgpd.vty")  # a killed daemon leaves its socket, and vtysh would pass over it in silence
         self.node.start("bgpd", "/usr/lib/frr/bgpd")
         for daemon in ("zebra", "bgpd", "staticd"):
             wait_for(f"{self.node.name}: {daemon}", lambda d=daemon: self.node.succeeds(f"test -S /run/frr/{d}.vty"))
