@@ -135,10 +135,6 @@ impl Options {
         {
             doc.error_hint(&strict.span, "'bfd_strict' without 'bfd'", "name a profile: bfd = \"…\"");
         }
-        if let Some(At { value: Some(_), span }) = &self.bfd {
-            // A promise not kept is worse than none: away with this once the driver runs sessions.
-            doc.warn_hint(span, "'bfd' is not acted on yet: no BFD session watches the neighbour", "shorten hold_time");
-        }
         self.check_role(doc, our_as);
     }
 

@@ -234,8 +234,9 @@ impl Agent {
             }
             Woken::Stop(why) => {
                 tracing::info!(why, "stopping; the wiring stays");
-                self.bfd.stop().await;
                 self.speaker.stop(self.reconciler.draining()).await;
+                // Afterwards: there are peers that end BGP, and with it the restart, when BFD is taken down on purpose.
+                self.bfd.stop().await;
                 self.stopping = true;
             }
             Woken::Alone => self.stopping = true,
