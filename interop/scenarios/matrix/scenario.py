@@ -30,7 +30,6 @@ DIMENSIONS = {
 }
 # What the daemon cannot do yet; a row that needs it is skipped and says so.
 NOT_YET = {
-    "bfd": "BFD is not built yet",
 }
 PASSWORD = "between-us"
 
