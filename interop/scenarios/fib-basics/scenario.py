@@ -1,0 +1,81 @@
+"""Two leaves, FRR and BIRD, by numbered eBGP: ECMP default; the system's own default is never touched; other routes stay out.
+
+A leaf that withdraws its default leaves the ECMP set; when both have, ours goes and the system's own default is what is left.
+"""
+
+import json
+
+from lab.shell import wait_for
+from lab.topology import Link, Node, Topology
+
+TOPOLOGY = Topology(
+    nodes=[Node("host"), Node("leaf1"), Node("leaf2")],
+    links=[
+        Link("host:eth1 10.0.1.2/30 fd00:1::2/64", "leaf1:eth1 10.0.1.1/30 fd00:1::1/64"),
+        Link("host:eth2 10.0.2.2/30 fd00:2::2/64", "leaf2:eth1 10.0.2.1/30 fd00:2::1/64"),
+    ],
+)
+TIME_LIMIT = 90
+BOTH = {"eth1", "eth2"}
+SOURCE = {4: "172.30.1.1", 6: "f00d::1"}
+
+
+def run(s):
+    host = s["host"]
+    host.run("ip addr add 172.30.1.1/32 dev lo; ip addr add f00d::1/128 dev lo nodad")
+    host.run("ip route add default via 10.0.1.1 metric 500 proto static; ip -6 route add default via fd00:1::1 metric 500 proto static")
+    own = {family: of(host, family, "static") for family in (4, 6)}
+    s.capture("host", "eth1")
+    s.capture("host", "eth2")
+    frr, bird = s.frr("leaf1", "leaf1.frr.conf"), s.bird("leaf2", "leaf2.bird.conf")
+    ours = s.ours()
+    for neighbor in ("10.0.1.1", "10.0.2.1", "fd00:1::1", "fd00:2::1"):
+        ours.wait_established(neighbor)
+
+    s.step("one default a family with both leaves as next hops, beside the system's own")
+    for family in (4, 6):
+        settled(s, host, family, BOTH, own)
+        route = of(host, family, "bgp")[0]
+        s.equal((route["metric"], route["prefsrc"]), (20, SOURCE[family]), f"IPv{family}: metric and source")
+        used = json.loads(host.run(f"ip -j -{family} route get {'192.0.2.1' if family == 4 else '2001:db8::1'}"))[0]
+        s.equal(used["prefsrc"], SOURCE[family], f"IPv{family}: source the kernel chooses: the learned default is not in use")
+
+    s.step("what is no default is learned, but [fib] install refuses it")
+    for prefix in ("198.51.100.0/24", "2001:db8:51::/48"):
+        entry = ours.wait_learned(prefix)
+        s.expect(entry["selected"] and not entry["installed"] and "[fib] install" in entry["reason"], f"{entry}")
+        s.equal(host.run(f"ip -{6 if ':' in prefix else 4} route show {prefix}").strip(), "", f"kernel route to {prefix}")
+
+    s.step("leaf 1 withdraws its default: leaf 2 is left")
+    with_default(frr, "no ")
+    for family in (4, 6):
+        settled(s, host, family, {"eth2"}, own)
+    s.step("leaf 2 does as well: the system's own is left")
+    bird.birdc("disable s4")
+    bird.birdc("disable s6")
+    for family in (4, 6):
+        settled(s, host, family, set(), own)
+    s.step("both offer one again")
+    with_default(frr, "")
+    bird.birdc("enable s4")
+    bird.birdc("enable s6")
+    for family in (4, 6):
+        settled(s, host, family, BOTH, own)
+
+
+def with_default(frr, no):
+    for family, neighbor in (("ipv4", "10.0.1.2"), ("ipv6", "fd00:1::2")):
+        frr.configure("router bgp 65001", f"address-family {family} unicast", f"{no}neighbor {neighbor} default-originate")
+
+
+def of(host, family, protocol):
+    return json.loads(host.run(f"ip -j -{family} route show default proto {protocol}") or "[]")
+
+
+def settled(s, host, family, devices, own):
+    def now():
+        routes = of(host, family, "bgp")
+        return len(routes) <= 1 and {hop["dev"] for route in routes for hop in route.get("nexthops", [route])} == devices
+
+    wait_for(f"IPv{family} default over {sorted(devices)} (it is {of(host, family, 'bgp')})", now, 15.0)
+    s.equal(of(host, family, "static"), own[family], f"IPv{family}: the system's own default")
