@@ -36,7 +36,7 @@ pub(super) struct Agent {
     pub(super) speaker: Speaker,
     pub(super) bfd: Bfd,
     pub(super) fib: Option<Fib>,
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
     monitor: Option<Monitor>,
     queries: mpsc::Receiver<Query>,
     origination: Arc<Origination>,
@@ -304,8 +304,10 @@ impl Agent {
 
     pub(super) fn rescope(&mut self) {
         let scope = self.monitor_scope();
-        if let Some(monitor) = &mut self.monitor {
-            monitor.set_scope(scope);
+        match &mut self.monitor {
+            Some(monitor) => monitor.set_scope(scope),
+            // A reload may be the first to name something in the kernel.
+            None => self.monitor = self.open_monitor(),
         }
     }
 

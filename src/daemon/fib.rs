@@ -43,6 +43,8 @@ pub(super) struct Speaking {
 pub(super) struct Fib {
     install: Arc<PrefixList>,
     settings: FibSettings,
+    /// Where former configurations had them, until nothing is left there.
+    retired: Vec<FibSettings>,
     source_ipv4: Option<IpAddr>,
     source_ipv6: Option<IpAddr>,
     learned: watch::Receiver<LearnedRoutes>,
@@ -62,6 +64,7 @@ impl Fib {
         Some(Self {
             install: Arc::clone(config.install.as_ref()?),
             settings: FibSettings { table: config.table, metric: config.metric, ..FibSettings::default() },
+            retired: Vec::new(),
             source_ipv4: config.source_ipv4.map(IpAddr::V4),
             source_ipv6: config.source_ipv6.map(IpAddr::V6),
             learned: speaker.watch_learned(),
@@ -73,6 +76,27 @@ impl Fib {
             settled: false,
             again_at: Some(now),
         })
+    }
+
+    /// Goes on where the one of the former configuration has been: what it has found out still holds, and what it has installed
+    /// under another metric or in another table is to go once the new routes stand.
+    pub(super) fn take_over(&mut self, former: Self) {
+        let elsewhere = former.retired.into_iter().chain([former.settings]);
+        self.retired.extend(elsewhere.filter(|settings| *settings != self.settings));
+        self.installed = former.installed;
+        self.warned = former.warned;
+        self.started = former.started;
+        self.settled = former.settled;
+    }
+
+    /// Nothing is to be installed any more.
+    pub(super) fn remove_all(self, kernel: &mut Kernel) {
+        for settings in self.retired.into_iter().chain([self.settings]) {
+            if let Err(error) = clear(kernel, settings) {
+                let FibSettings { table, metric, .. } = settings;
+                tracing::warn!(%error, table, metric, "learned routes stay in the kernel; remove them by hand");
+            }
+        }
     }
 
     /// The devices whose links matter: those of the ways out.
@@ -116,23 +140,26 @@ impl Fib {
         failed_paths: &BTreeSet<SessionKey>,
     ) {
         self.again_at = None;
-        let state = match kernel.observe_fib(self.settings) {
-            Ok(state) => state,
+        let state = kernel.observe_fib(self.settings).and_then(|state| Ok((state, self.former(kernel)?)));
+        let (state, former) = match state {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, "cannot read the kernel's routes; learned ones stay as they are");
                 self.again_at = Some(now + RETRY);
                 return;
             }
         };
+        let mut standing = former;
+        standing.extend(state.installed.iter().map(|(to, route)| (*to, route.clone())));
         self.warn_of_others(state.foreign_defaults);
         self.settle(now, config, speaking);
         let learned = self.learned.borrow_and_update().clone();
         let mut wanted = self.wanted(&learned);
         let dead = |_: &IpNet, hop: &FibHop| is_dead(hop, speaking) || has_failed(hop, failed_paths);
         if !self.settled {
-            keep_former(&mut wanted, &state.installed, dead);
+            keep_former(&mut wanted, &standing, dead);
         }
-        keep_last_resort(&mut wanted, &state.installed, dead);
+        keep_last_resort(&mut wanted, &standing, dead);
         let ops = diff(&wanted, &state.installed);
         self.installed = state.installed;
         let results = kernel.apply_fib(self.settings, &ops);
@@ -140,12 +167,25 @@ impl Fib {
         for (op, result) in ops.into_iter().zip(results) {
             self.note(op, result.map_err(|error| error.to_string()), &mut failed);
         }
-        if !failed.is_empty() || speaking.iter().any(|peer| !peer.told_all) {
+        // Only now: at every moment there is a route.
+        if failed.is_empty() {
+            self.retired.retain(|settings| clear(kernel, *settings).is_err());
+        }
+        if !failed.is_empty() || !self.retired.is_empty() || speaking.iter().any(|peer| !peer.told_all) {
             self.again_at = Some(now + RETRY);
         } else if !self.settled {
             self.again_at = Some(self.started + SETTLING);
         }
         self.failed = failed;
+    }
+
+    /// What former configurations have left where they had it.
+    fn former(&self, kernel: &mut Kernel) -> std::io::Result<BTreeMap<IpNet, FibRoute>> {
+        let mut found = BTreeMap::new();
+        for settings in &self.retired {
+            found.extend(kernel.observe_fib(*settings)?.installed);
+        }
+        Ok(found)
     }
 
     fn note(&mut self, op: FibOp, result: Result<(), String>, failed: &mut BTreeMap<IpNet, String>) {
@@ -226,6 +266,14 @@ impl Fib {
     pub(super) fn count(&self) -> usize {
         self.installed.len()
     }
+}
+
+/// Removes all learned routes of these settings.
+fn clear(kernel: &mut Kernel, settings: FibSettings) -> anyhow::Result<()> {
+    let installed = kernel.observe_fib(settings)?.installed;
+    let removals: Vec<FibOp> = installed.into_keys().map(FibOp::Remove).collect();
+    kernel.apply_fib(settings, &removals).into_iter().collect::<Result<(), _>>()?;
+    Ok(())
 }
 
 fn shown(hop: &FibHop) -> String {

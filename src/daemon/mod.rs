@@ -49,9 +49,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let (asked, queries) = mpsc::channel(64);
+    // First of all: where a daemon is running already this fails, before its neighbours see a second speaker and take it for a
+    // restart of the first (RFC 4724 §4.2).
+    let server = crate::api::Server::bind(&config.api).await?;
     let speaker = speaker::start(&config)?;
     let daemon = Daemon::new(asked, speaker.clone());
-    let server = crate::api::Server::bind(&config.api).await?;
     let (stop, stopped) = watch::channel(false);
     let api = tokio::spawn(server.run(Arc::new(daemon), stopped));
     tracing::info!(

@@ -355,7 +355,13 @@ impl Agent {
             ovn.options = self.config.options();
         }
         self.bfd.configure(&self.config, self.speaker.handle());
+        let former = self.fib.take();
         self.fib = Fib::new(&self.config.fib, self.speaker.handle());
+        match (&mut self.fib, former) {
+            (Some(fib), Some(former)) => fib.take_over(former),
+            (None, Some(former)) => former.remove_all(&mut self.kernel),
+            (_, None) => {}
+        }
         self.refresh_host_routes();
         self.inputs_changed(Instant::now());
         self.rescope();
