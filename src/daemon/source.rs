@@ -314,13 +314,14 @@ impl Agent {
             return vec![Step { condition: format!("{prefix} is a prefix of the host itself"), holds: true, detail }];
         }
         let Some(ovn) = &self.ovn else {
-            let condition = format!("{host} is a prefix of the host itself");
+            let condition = "it is no prefix of the host itself".to_owned();
             return vec![Step { condition, holds: false, detail: "[advertise] does not name it".to_owned() }];
         };
         let mut steps = Vec::new();
         if !ovn.usable() {
-            let detail = ovn.nb.as_ref().and_then(|nb| nb.down.clone()).unwrap_or_default();
-            steps.push(Step { condition: "the databases have been read".to_owned(), holds: false, detail });
+            let down = [ovn.ovs.down.clone(), ovn.nb.as_ref().and_then(|nb| nb.down.clone())];
+            let detail = down.into_iter().flatten().collect::<Vec<_>>().join("; ");
+            steps.push(Step { condition: "the databases have not been read yet".to_owned(), holds: false, detail });
             return steps;
         }
         let conditions = desired::explain(&ovn.view, &ovn.facts, &ovn.options, host);
@@ -328,14 +329,14 @@ impl Agent {
         if let Some(missing) = self.reconciler.held_back().get(&host) {
             let detail = missing.iter().filter_map(|key| self.reconciler.failed().get(key)).cloned();
             let detail = detail.collect::<Vec<_>>().join("; ");
-            steps.push(Step { condition: "everything it needs could be made".to_owned(), holds: false, detail });
+            steps.push(Step { condition: "something it needs could not be made".to_owned(), holds: false, detail });
         }
         if self.reconciler.draining() {
-            let condition = "the host is not being drained".to_owned();
+            let condition = "the host is being drained".to_owned();
             steps.push(Step { condition, holds: false, detail: String::new() });
         }
         if steps.iter().all(|step| step.holds) && routes.is_empty() {
-            let condition = "it is wired".to_owned();
+            let condition = "it is not wired yet".to_owned();
             steps.push(Step { condition, holds: false, detail: "the wiring is under way".to_owned() });
         }
         steps
@@ -374,7 +375,8 @@ fn told_step(neighbor: &RouteNeighbor) -> Step {
         (true, false) => "sent".to_owned(),
         (false, _) => neighbor.refused.clone().unwrap_or_else(|| "not yet sent".to_owned()),
     };
-    Step { condition: format!("neighbour {} was told", neighbor.neighbor), holds: neighbor.advertised, detail }
+    let was = if neighbor.advertised { "was" } else { "was not" };
+    Step { condition: format!("neighbour {} {was} told", neighbor.neighbor), holds: neighbor.advertised, detail }
 }
 
 fn database(link: &Link) -> Database {
