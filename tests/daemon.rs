@@ -12,7 +12,7 @@
 mod netns;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ impl Daemon {
     fn start(rest: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("c.toml");
-        fs::write(&config, text(directory.path().join("s.sock"), rest)).unwrap();
+        fs::write(&config, text(&directory.path().join("s.sock"), rest)).unwrap();
         let process = run(&config).stderr(Stdio::null()).spawn().unwrap();
         let daemon = Self { directory, process };
         eventually("the daemon answers", || daemon.command(&["show", "summary"]).status.success());
@@ -54,7 +54,7 @@ impl Daemon {
     }
 
     fn reload(&self, rest: &str) {
-        fs::write(self.config(), text(self.socket(), rest)).unwrap();
+        fs::write(self.config(), text(&self.socket(), rest)).unwrap();
         let output = self.command(&["reload"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -67,14 +67,14 @@ impl Drop for Daemon {
     }
 }
 
-fn run(config: &std::path::Path) -> Command {
+fn run(config: &Path) -> Command {
     let mut command = Command::new(DAEMON);
     command.arg("run").arg("--config").arg(config).env_remove("RUST_LOG");
     command
 }
 
 /// One neighbour that is not there; `rest` follows.
-fn text(socket: PathBuf, rest: &str) -> String {
+fn text(socket: &Path, rest: &str) -> String {
     let socket = socket.display();
     format!(
         "[bgp]\nasn = 64999\nrouter_id = \"10.0.1.2\"\nport = 1790\n\
@@ -135,5 +135,91 @@ fn a_second_daemon_ends_before_any_neighbour_hears_of_it() {
         // It has not even tried to listen, let alone to dial.
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(daemon.command(&["show", "neighbors"]).status.success(), "the first one is untouched");
+    });
+}
+
+/// An `ovsdb-server` with one database of its own. `None`: there is none on this machine.
+struct Database {
+    home: tempfile::TempDir,
+    process: Child,
+}
+
+impl Database {
+    fn start(schema: &str) -> Option<Self> {
+        let installed = Path::new(schema).exists() && Path::new("/usr/sbin/ovsdb-server").exists();
+        if !installed {
+            assert!(std::env::var_os("CI").is_none(), "CI must have ovsdb-server and {schema}");
+            eprintln!("skipped: no ovsdb-server or no {schema}");
+            return None;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let made = Command::new("ovsdb-tool").args(["create", "db", schema]).current_dir(home.path()).status();
+        assert!(made.unwrap().success());
+        let process = Command::new("ovsdb-server")
+            .args(["--remote=punix:sock", "--unixctl=ctl", "--log-file=log", "--no-chdir", "-vconsole:off", "db"])
+            .current_dir(home.path())
+            .env("OVS_RUNDIR", home.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let database = Self { home, process };
+        eventually("the database is served", || database.home.path().join("sock").exists());
+        Some(database)
+    }
+
+    fn remote(&self) -> String {
+        format!("unix:{}", self.home.path().join("sock").display())
+    }
+
+    /// Runs `ovn-nbctl` or `ovs-vsctl` on it.
+    fn ctl(&self, program: &str, arguments: &[&str]) {
+        let output = Command::new(program).arg(format!("--db={}", self.remote())).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// A port on a provider network, up on this host.
+    fn bind_port(&self, address: &str) {
+        let nbctl = |arguments: &str| self.ctl("ovn-nbctl", &arguments.split(' ').collect::<Vec<_>>());
+        nbctl("ls-add neutron-1");
+        nbctl("lsp-add neutron-1 provnet -- lsp-set-type provnet localnet -- lsp-set-addresses provnet unknown");
+        nbctl("lsp-set-options provnet network_name=physnet1");
+        nbctl("set Logical_Switch_Port provnet external_ids:neutron\\:network_name=neutron-1");
+        nbctl("lsp-add neutron-1 vm -- lsp-set-options vm requested-chassis=hv1");
+        nbctl("set Logical_Switch_Port vm external_ids:neutron\\:network_name=neutron-1 up=true");
+        self.ctl("ovn-nbctl", &["lsp-set-addresses", "vm", &format!("02:00:00:00:00:01 {address}")]);
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn another_northbound_database_replaces_the_first_one_row_by_row() {
+    in_namespace(|| {
+        const NB: &str = "/usr/share/ovn/ovn-nb.ovsschema";
+        const OVS: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+        let (Some(first), Some(second), Some(ovs)) = (Database::start(NB), Database::start(NB), Database::start(OVS))
+        else {
+            return;
+        };
+        first.bind_port("203.0.113.10");
+        second.bind_port("203.0.113.20");
+        let nb = |database: &Database| format!("external_ids:ovn-nb-remote=\"{}\"", database.remote());
+        let vsctl = |arguments: &str| ovs.ctl("ovs-vsctl", &arguments.split(' ').collect::<Vec<_>>());
+        vsctl("--no-wait init");
+        vsctl("--no-wait set Open_vSwitch . external_ids:system-id=hv1 external_ids:hostname=hv1");
+        vsctl("--no-wait set Open_vSwitch . external_ids:ovn-bridge-mappings=physnet1:br-none");
+        vsctl(&format!("--no-wait set Open_vSwitch . {}", nb(&first)));
+        let daemon = Daemon::start(&format!("[ovn]\novs = \"{}\"", ovs.remote()));
+        let exposed = |address: &str| daemon.says(&["show", "exposures"], address);
+        eventually("the port of the first is exposed", || exposed("203.0.113.10"));
+
+        vsctl(&format!("--no-wait set Open_vSwitch . {}", nb(&second)));
+        eventually("the port of the second is exposed", || exposed("203.0.113.20"));
+        assert!(!exposed("203.0.113.10"), "nobody will ever say that this row is gone");
     });
 }

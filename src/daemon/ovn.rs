@@ -44,11 +44,18 @@ pub(super) struct Link {
     pub(super) seen: bool,
     /// Why it is out of reach now.
     pub(super) down: Option<String>,
+    /// It has taken the place of another one, whose rows stand until this one has been read completely.
+    replaces: bool,
 }
 
 impl Link {
     fn new(config: Config, tls: Option<TlsFiles>) -> Self {
-        Self { client: Client::new(config, tls), seen: false, down: Some("not connected yet".to_owned()) }
+        Self {
+            client: Client::new(config, tls),
+            seen: false,
+            down: Some("not connected yet".to_owned()),
+            replaces: false,
+        }
     }
 
     fn note(&mut self, event: &Event) {
@@ -133,7 +140,7 @@ impl Ovn {
         let config = Config { shuffle: true, seed: self.seed, ..Config::new("OVN_Northbound", remotes, tables) };
         // A new place is a new database: what the old one said stands until the new one has been read completely.
         let seen = self.nb.as_ref().is_some_and(|nb| nb.seen);
-        self.nb = Some(Link { seen, ..Link::new(config, tls) });
+        self.nb = Some(Link { seen, replaces: seen, ..Link::new(config, tls) });
     }
 
     /// Waits for something to happen in either database or on a bridge. Cancel-safe.
@@ -159,10 +166,18 @@ impl Ovn {
 
     /// Takes over what happened in the Northbound database; answers whether it concerns this host.
     pub(super) fn northbound(&mut self, events: Vec<Event>) -> bool {
-        let Some(link) = &self.nb else { return false };
+        let Some(link) = &mut self.nb else { return false };
         let mut concerns = false;
         for event in events {
             match event {
+                // Of the rows of the former database those that are not in this one have to go, and nobody else says so.
+                Event::Synced { .. } if std::mem::take(&mut link.replaces) => {
+                    let (view, warnings) = View::new(link.client.database());
+                    warnings.iter().for_each(warn);
+                    self.view = view;
+                    concerns = true;
+                }
+                Event::Changed(_) if link.replaces => {}
                 Event::Changed(changes) => {
                     let applied = self.view.apply(link.client.database(), rows(&changes));
                     applied.warnings.iter().for_each(warn);
