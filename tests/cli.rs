@@ -234,3 +234,19 @@ fn every_example_passes_check() {
         assert!(stdout.contains(": fine: "), "{stdout}");
     }
 }
+
+#[test]
+fn plan_refuses_a_file_of_another_database() {
+    let config = file("[bgp]\nasn = 64999\nrouter_id = \"192.0.2.1\"\n[ovn]\n");
+    let dump = |table: &str| file(&format!("{{\"caption\":\"{table} table\",\"headings\":[\"name\"],\"data\":[]}}"));
+    let (nb, ovs) = (dump("Logical_Switch_Port"), dump("Bridge"));
+    let path = |file: &File| file.path.to_str().unwrap().to_owned();
+    let plan = |nb: &File, ovs: &File| {
+        let output = ovn_bgpd(&["plan", "--config", &path(&config), "--nb", &path(nb), "--ovs", &path(ovs)]);
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(plan(&nb, &ovs).0, Some(0));
+    let (code, said) = plan(&ovs, &nb);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("not an OVN_Northbound database: its tables are Bridge"), "{said}");
+}

@@ -24,9 +24,9 @@ use crate::api::text;
 use crate::config::{Config, Neighbor};
 use crate::desired::{self, Desired, Options};
 use crate::host::Facts;
-use crate::host::facts::{Overrides, from_database};
+use crate::host::facts::{self, Overrides, from_database};
 use crate::mac::Mac;
-use crate::nb::View;
+use crate::nb::{self, View};
 use crate::ovsdb::file;
 use crate::ovsdb::value::{Database, Row, Value};
 
@@ -35,6 +35,8 @@ pub(super) fn run(arguments: &PlanArgs) -> Result<ExitCode, Failure> {
     let config = check::load(&arguments.config)?;
     let load = |path: &Path| file::load(path).map_err(|error| Failure::Input(error.to_string()));
     let (nb, ovs) = (load(&arguments.nb)?, load(&arguments.ovs)?);
+    of_database(&arguments.nb, &nb, "OVN_Northbound", nb::COLUMNS)?;
+    of_database(&arguments.ovs, &ovs, "Open_vSwitch", facts::COLUMNS)?;
     let kernel_hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let plan = plan(&config, &nb, &ovs, kernel_hostname.trim());
     if arguments.json {
@@ -42,6 +44,15 @@ pub(super) fn run(arguments: &PlanArgs) -> Result<ExitCode, Failure> {
         return output::print(&(json + "\n"));
     }
     output::print(&say(&plan))
+}
+
+/// The two files are easily confused, and from the wrong one nothing follows, in silence.
+fn of_database(path: &Path, database: &Database, name: &str, tables: &[(&str, &[&str])]) -> Result<(), Failure> {
+    if database.is_empty() || tables.iter().any(|(table, _)| database.contains_key(*table)) {
+        return Ok(());
+    }
+    let found = database.keys().map(|table| &**table).take(3).collect::<Vec<_>>().join(", ");
+    Err(Failure::Input(format!("{}: not an {name} database: its tables are {found}, …", path.display())))
 }
 
 /// The plan of the host that `ovs` describes.
