@@ -61,6 +61,8 @@ def run(s):
     s.say(f"  forgotten after {took:.1f} s; the leaf's restart time is 8 s")
     s.expect(6.0 <= took <= 12.0, f"forgotten after {took:.1f} s; the leaf's restart time is 8 s")
     s.equal({family: default(host, family) for family in (4, 6)}, installed, "defaults when nobody offers one")
+    counts = [f["advertised"] for n in ours.show("neighbors") for f in n["families"]]
+    s.expect(counts and not any(counts), f"routes said to be advertised while no session is up: {counts}")
     host.stop("watch")
     gone = [line for line in host.log("watch").splitlines() if "Deleted" in line and "default" in line]
     s.equal(gone, [], "default routes that were removed")
