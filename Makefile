@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint interop interop-full bench fuzz
+.PHONY: help deps build demo test lint interop interop-full bench bench-bfd fuzz
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ interop-full: deps build ## the full product of the matrix
 
 bench: deps build ## the figures of docs/performance.md
 	@interop/run bench
+
+bench-bfd: ## 128 BFD sessions at 50 ms beside two busy threads for SECONDS_BFD (default 600); root
+	cargo run --release --locked -p bgp --example bfd_load -- 128 50 3 $(or $(SECONDS_BFD),600) 2
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 60); needs a nightly toolchain and cargo-fuzz
 	@cd bgp && for target in $$(cargo +nightly fuzz list); do \

@@ -226,6 +226,28 @@ fn an_interface_is_dialled_when_somebody_was_discovered_there() {
 }
 
 #[test]
+fn bfd_ends_a_session_at_once_and_strictly_lets_none_begin_before() {
+    let config = PeerConfig { wait_for_bfd: true, ..peer_config() };
+    let peer = config.address.clone();
+    let mut play = Play::new(config);
+    assert_eq!((play.dials.len(), play.state()), (0, "Active"));
+    assert!(play.speaker.accept(play.now, ends(), None).unwrap_err().contains("waits for BFD"));
+    play.speaker.handle(play.now, Input::BfdUp { peer: peer.clone() });
+    play.settle();
+    assert_eq!(play.dials.len(), 1, "not at the next turn of the connect timer");
+    play.establish();
+    play.announce(0..3);
+    assert_eq!(play.speaker.learned().len(), 3);
+
+    play.speaker.handle(play.now, Input::BfdDown { peer });
+    play.settle();
+    let farewell = play.farewell().unwrap();
+    assert_eq!((farewell.code, farewell.subcode), (6, 10), "RFC 9384");
+    assert_eq!(play.speaker.learned(), [], "its routes are gone");
+    assert!(play.speaker.accept(play.now, ends(), None).is_err());
+}
+
+#[test]
 fn strangers_are_refused_with_a_word_to_the_log() {
     let mut play = Play::new(peer_config());
     let stranger = Ends::new("10.0.0.1:179".parse().unwrap(), "10.0.0.3:40000".parse().unwrap());
@@ -244,6 +266,7 @@ fn a_change_disturbs_a_session_as_much_as_predicted() {
     let rows: Vec<(Impact, &str, Edit)> = vec![
         (Impact::Nothing, "description", Box::new(|p| p.description = Some("leaf 1".into()))),
         (Impact::Nothing, "connect_retry", Box::new(|p| p.connect_retry = Duration::from_secs(1))),
+        (Impact::Nothing, "bfd_strict", Box::new(|p| p.wait_for_bfd = true)),
         (Impact::Nothing, "passive", Box::new(|p| p.passive = true)),
         (Impact::Nothing, "port", Box::new(|p| p.port = 1179)),
         (Impact::Refresh, "graceful_shutdown", Box::new(|p| p.graceful_shutdown = true)),

@@ -22,6 +22,8 @@ const FIRST_SOURCE_PORT: u16 = 49152;
 const PORTS_TRIED: usize = 16;
 /// How long a session that cannot get a socket waits.
 const RETRY: Duration = Duration::from_secs(1);
+/// The runtime's clock ticks so often, and rounds up.
+const TICK: Duration = Duration::from_millis(1);
 /// Times the last words are said at the end, when nothing can be repeated later.
 const LAST_WORDS: usize = 3;
 
@@ -31,6 +33,9 @@ struct Slot {
     peer: Option<PeerAddress>,
     watched: Watched,
     socket: Option<(Socket, SocketAddr)>,
+    /// RFC 5881 §4: "The same UDP source port number MUST be used for all BFD Control packets associated with a particular
+    /// session."
+    port: Option<u16>,
     error: Option<String>,
     retry_at: Option<Instant>,
     /// No longer watched: AdminDown is told until then.
@@ -80,12 +85,14 @@ impl Driver {
             self.turn();
             let deadline = self.next_deadline();
             if let Some(deadline) = deadline {
-                sleep.as_mut().reset(deadline.into());
+                sleep.as_mut().reset(deadline.checked_sub(TICK).unwrap_or(deadline).into());
             }
             tokio::select! {
-                biased;
                 () = poll_fn(|context| self.listeners.poll(context)) => {}
-                () = &mut sleep, if deadline.is_some() => {}
+                () = &mut sleep, if deadline.is_some() => {
+                    // What is left is below what the runtime can measure, and nobody else waits for this thread.
+                    std::thread::sleep(deadline.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default());
+                }
                 changed = self.links.peers.changed(), if peers_open => {
                     peers_open = changed.is_ok();
                     self.configure();
@@ -191,7 +198,15 @@ impl Driver {
     fn watch(&mut self, now: Instant, key: SessionKey, peer: PeerAddress, watched: Watched) {
         let config = watched.config;
         let Some(slot) = self.slots.get_mut(&key) else {
-            let slot = Slot { peer: Some(peer), watched, socket: None, error: None, retry_at: None, gone_at: None };
+            let slot = Slot {
+                peer: Some(peer),
+                watched,
+                socket: None,
+                port: None,
+                error: None,
+                retry_at: None,
+                gone_at: None,
+            };
             self.slots.insert(key.clone(), slot);
             self.table.set(now, key, config, None);
             return;
@@ -268,9 +283,8 @@ impl Driver {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => {}
             Err(error) => {
                 slot.fail(format!("sending to {to}: {error}"));
-                // A local address may be gone, or an interface be another one of the same name.
+                // A local address may be gone, or an interface be another one of the same name: the next packet gets a new one.
                 slot.socket = None;
-                slot.retry_at = Some(now + RETRY);
             }
         }
     }
@@ -328,10 +342,13 @@ impl Slot {
     fn open(&mut self, now: Instant, key: &SessionKey, rng: &mut Rng) {
         let mut result = Err(std::io::Error::from(std::io::ErrorKind::AddrInUse));
         for _ in 0..PORTS_TRIED {
-            let offset = u16::try_from(rng.next() % u64::from(u16::MAX - FIRST_SOURCE_PORT + 1)).unwrap_or(0);
-            let interface = key.interface.as_deref();
-            result = sockets::bfd_send_from(self.watched.local, key.peer, interface, FIRST_SOURCE_PORT + offset);
+            let port = self.port.take().unwrap_or_else(|| {
+                let offset = u16::try_from(rng.next() % u64::from(u16::MAX - FIRST_SOURCE_PORT + 1)).unwrap_or(0);
+                FIRST_SOURCE_PORT + offset
+            });
+            result = sockets::bfd_send_from(self.watched.local, key.peer, key.interface.as_deref(), port);
             if !matches!(&result, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
+                self.port = Some(port);
                 break;
             }
         }
