@@ -4,7 +4,7 @@
 //!  Plan::new(diff, announced, desired)
 //!    1. keep       the speaker gets only what was announced and still is wanted     (withdraw)
 //!    2. wire       operations in order of creation                                  (add kernel/OVS)
-//!  Plan::finish(failed)
+//!  Plan::finish(failed, there)
 //!    3. announce   the speaker gets everything whose wiring stands                  (announce)
 //!    4. unwire     operations in reverse order of creation                          (remove kernel/OVS)
 //! ```
@@ -32,7 +32,6 @@ pub struct Plan {
     /// Kernel and OVS objects to create or change, in this order.
     pub wire: Vec<Op>,
     desired: Routes,
-    added: BTreeSet<Key>,
     remove: BTreeMap<Key, Spec>,
 }
 
@@ -53,7 +52,6 @@ impl Plan {
     /// Plans a pass. `announced` is what the speaker has now, `desired` what it should have; both name the objects needed.
     pub fn new(diff: Diff, announced: &Routes, desired: &Routes) -> Self {
         let Diff { add, change, remove } = diff;
-        let added = add.keys().cloned().collect();
         let (keep, gone): (Routes, Routes) =
             announced.clone().into_iter().partition(|(prefix, _)| desired.contains_key(prefix));
         Self {
@@ -61,7 +59,6 @@ impl Plan {
             withdraw: gone.into_keys().collect(),
             wire: creation_order(add.into_iter().chain(change)).map(|(key, spec)| Op::Set(key, spec)).collect(),
             desired: desired.clone(),
-            added,
             remove,
         }
     }
@@ -71,11 +68,12 @@ impl Plan {
         self.withdraw.is_empty() && self.wire.is_empty() && self.remove.is_empty() && self.keep == self.desired
     }
 
-    /// What may be announced now that `failed` are the objects of [`Plan::wire`] that could not be set, and what to remove.
+    /// What may be announced now that `failed` are the objects of [`Plan::wire`] that could not be set, and what to remove. `there`
+    /// says of an object whether it is there now, be it with its old specification.
     ///
     /// A prefix is announced when nothing it needs has failed. One that was announced before also stays when its old wiring
     /// still stands: everything it stood on is there (perhaps with its old specification), and is not removed in this pass.
-    pub fn finish(mut self, failed: &BTreeSet<Key>) -> Finish {
+    pub fn finish(mut self, failed: &BTreeSet<Key>, there: impl Fn(&Key) -> bool) -> Finish {
         let mut finish = Finish::default();
         for (prefix, needs) in std::mem::take(&mut self.desired) {
             let missing: BTreeSet<Key> = needs.intersection(failed).cloned().collect();
@@ -84,7 +82,8 @@ impl Plan {
                 continue;
             }
             match self.keep.get(&prefix) {
-                Some(old) if self.stands(old, failed) => {
+                // Somebody else may have removed some of it, in the very moment in which it was not wanted any more.
+                Some(old) if old.iter().all(&there) => {
                     finish.announce.insert(prefix, Arc::clone(old));
                     finish.on_old_wiring.insert(prefix, Arc::new(missing));
                 }
@@ -102,11 +101,6 @@ impl Plan {
         self.remove.retain(|key, _| !needed.contains(key));
         finish.unwire = creation_order(self.remove).rev().map(|(key, _)| Op::Remove(key)).collect();
         finish
-    }
-
-    /// An object that had to be added and could not be is not there. One that had to be changed still is, as it was.
-    fn stands(&self, wiring: &BTreeSet<Key>, failed: &BTreeSet<Key>) -> bool {
-        wiring.iter().all(|key| !(failed.contains(key) && self.added.contains(key)))
     }
 }
 

@@ -242,7 +242,8 @@ impl Reconciler {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Wiring(plan, ops) => {
                 self.remember(&ops, &failed);
-                let finish = plan.finish(&failed.keys().cloned().collect());
+                let actual = &self.actual;
+                let finish = plan.finish(&failed.keys().cloned().collect(), |key| actual.contains_key(key));
                 self.report(failed);
                 self.announce(finish.announce.keys().copied());
                 let ops = finish.unwire.clone();

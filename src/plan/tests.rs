@@ -38,10 +38,10 @@ fn a_new_port_is_announced_when_everything_it_needs_is_wired() {
     assert!(plan.keep.is_empty() && plan.withdraw.is_empty());
     assert_eq!(plan.wire, [Op::Set(route(1), Spec::Present), Op::Set(rule(1), Spec::Present)]);
 
-    let finish = plan.clone().finish(&failed(&[]));
+    let finish = plan.clone().finish(&failed(&[]), |_| true);
     assert_eq!(finish.announce, desired);
 
-    let finish = plan.finish(&failed(&[rule(1)]));
+    let finish = plan.finish(&failed(&[rule(1)]), |key| *key == route(1));
     assert!(finish.announce.is_empty());
     assert_eq!(finish.held_back, routes(&[(1, &[rule(1)])]));
 }
@@ -53,7 +53,7 @@ fn a_port_that_goes_is_withdrawn_first_and_unwired_last() {
     let plan = Plan::new(diff, &announced, &Routes::new());
     assert_eq!(plan.withdraw, [prefix(1)].into());
     assert!(plan.keep.is_empty() && plan.wire.is_empty());
-    let finish = plan.finish(&failed(&[]));
+    let finish = plan.finish(&failed(&[]), |_| true);
     assert_eq!(finish.unwire, [Op::Remove(rule(1)), Op::Remove(route(1))], "the reverse of creation");
 }
 
@@ -61,7 +61,7 @@ fn a_port_that_goes_is_withdrawn_first_and_unwired_last() {
 fn a_failed_change_leaves_the_announcement_because_the_old_object_is_still_there() {
     let wiring = routes(&[(1, &[route(1)])]);
     let diff = Diff { change: present(&[route(1)]), ..Diff::default() };
-    let finish = Plan::new(diff, &wiring, &wiring).finish(&failed(&[route(1)]));
+    let finish = Plan::new(diff, &wiring, &wiring).finish(&failed(&[route(1)]), |_| true);
     assert_eq!(finish.announce, wiring);
     assert_eq!(finish.on_old_wiring, routes(&[(1, &[route(1)])]));
 }
@@ -72,7 +72,7 @@ fn a_route_that_vanished_and_cannot_be_put_back_ends_the_announcement() {
     let diff = Diff { add: present(&[route(1)]), ..Diff::default() };
     let plan = Plan::new(diff, &wiring, &wiring);
     assert_eq!(plan.keep, wiring, "no withdrawal before the repair was tried");
-    let finish = plan.finish(&failed(&[route(1)]));
+    let finish = plan.finish(&failed(&[route(1)]), |key| *key != route(1));
     assert_eq!(finish.announce, routes(&[(2, &[route(2)])]));
     assert_eq!(finish.held_back, routes(&[(1, &[route(1)])]));
 }
@@ -84,13 +84,23 @@ fn a_move_to_new_wiring_that_fails_keeps_the_old_wiring_from_removal() {
     let diff = Diff { add: present(&[route(2)]), remove: present(&[route(1), rule(9)]), ..Diff::default() };
     let plan = Plan::new(diff, &announced, &desired);
 
-    let moved = plan.clone().finish(&failed(&[]));
+    let moved = plan.clone().finish(&failed(&[]), |_| true);
     assert_eq!(moved.announce, desired);
     assert_eq!(moved.unwire, [Op::Remove(rule(9)), Op::Remove(route(1))]);
 
-    let stuck = plan.finish(&failed(&[route(2)]));
+    let stuck = plan.finish(&failed(&[route(2)]), |key| *key != route(2));
     assert_eq!(stuck.announce, announced);
     assert_eq!(stuck.unwire, [Op::Remove(rule(9))], "what still carries traffic stays");
+}
+
+#[test]
+fn old_wiring_that_somebody_has_removed_carries_nothing() {
+    let announced = routes(&[(1, &[route(1)])]);
+    let desired = routes(&[(1, &[route(2)])]);
+    let diff = Diff { add: present(&[route(2)]), ..Diff::default() };
+    let finish = Plan::new(diff, &announced, &desired).finish(&failed(&[route(2)]), |_| false);
+    assert!(finish.announce.is_empty());
+    assert_eq!(finish.held_back, routes(&[(1, &[route(2)])]));
 }
 
 #[test]
@@ -103,7 +113,7 @@ fn a_vlan_device_is_made_before_it_is_set_up_and_removed_after_everything_on_it(
     assert_eq!(order, [link("br-ex"), vlan.clone(), link("br-ex.100"), route(1)]);
 
     let diff = Diff { remove: present(&[vlan.clone(), route(1)]), ..Diff::default() };
-    let finish = Plan::new(diff, &Routes::new(), &Routes::new()).finish(&failed(&[]));
+    let finish = Plan::new(diff, &Routes::new(), &Routes::new()).finish(&failed(&[]), |_| true);
     assert_eq!(finish.unwire, [Op::Remove(route(1)), Op::Remove(vlan)]);
 }
 
@@ -120,16 +130,22 @@ fn some_routes() -> impl Strategy<Value = Routes> {
     proptest::collection::btree_map((0u8..8).prop_map(prefix), needs, 0..8)
 }
 
+fn some_keys() -> impl Strategy<Value = BTreeSet<Key>> {
+    proptest::collection::btree_set(key(), 0..4)
+}
+
 proptest! {
     /// Runs random passes the way the reconciler does, against a world in which some operations fail, and checks after every
     /// single effect that whatever is announced is wired.
     #[test]
     fn nothing_is_ever_announced_without_its_wiring(
-        passes in proptest::collection::vec((some_routes(), proptest::collection::btree_set(key(), 0..4)), 1..6),
+        passes in proptest::collection::vec((some_routes(), some_keys(), some_keys()), 1..6),
     ) {
         let mut world: BTreeSet<Key> = BTreeSet::new();
         let mut announced = Routes::new();
-        for (desired, breaks) in passes {
+        for (desired, breaks, vanish) in passes {
+            // Others remove what is ours now and then.
+            world.retain(|key| !vanish.contains(key));
             let wanted: BTreeSet<Key> = desired.values().flat_map(|needs| needs.iter()).cloned().collect();
             let diff = Diff {
                 add: wanted.difference(&world).map(|key| (key.clone(), Spec::Present)).collect(),
@@ -149,7 +165,7 @@ proptest! {
                     world.insert(op.key().clone());
                 }
             }
-            let finish = plan.finish(&failures);
+            let finish = plan.finish(&failures, |key| world.contains(key));
             for prefix in desired.keys() {
                 prop_assert!(finish.announce.contains_key(prefix) != finish.held_back.contains_key(prefix));
             }
@@ -175,7 +191,7 @@ proptest! {
         };
         let plan = Plan::new(diff, &first, &second);
         world.extend(plan.wire.iter().map(|op| op.key().clone()));
-        let finish = plan.finish(&BTreeSet::new());
+        let finish = plan.finish(&BTreeSet::new(), |_| true);
         for op in &finish.unwire {
             world.remove(op.key());
         }
