@@ -1,6 +1,6 @@
 //! The loop: wait for anything, hand it to the speaker, do what the speaker says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -29,6 +29,23 @@ pub(super) struct Driver {
     stopping: Option<oneshot::Sender<()>>,
     /// The last failure logged for each peer: the same one over and over is said once.
     failures: BTreeMap<String, String>,
+    faults: Remarked,
+}
+
+/// The faults in UPDATEs that were logged for each peer: a peer that makes one makes it in every UPDATE, and must not fill the
+/// disk.
+#[derive(Debug, Default)]
+struct Remarked(BTreeMap<String, BTreeSet<Vec<String>>>);
+
+impl Remarked {
+    /// Different faults logged for one peer; after that there is nothing left to learn about it.
+    const MOST: usize = 32;
+
+    /// Whether this is worth a line: it was not said before.
+    fn is_news(&mut self, neighbor: &str, faults: &[String]) -> bool {
+        let said = self.0.entry(neighbor.to_owned()).or_default();
+        said.len() < Self::MOST && said.insert(faults.to_vec())
+    }
 }
 
 /// What woke the loop.
@@ -55,6 +72,7 @@ impl Driver {
             learned,
             stopping: None,
             failures: BTreeMap::new(),
+            faults: Remarked::default(),
         }
     }
 
@@ -258,6 +276,10 @@ impl Driver {
                 self.failures.remove(neighbor);
                 tracing::info!("{event}");
             }
+            // All of them are counted.
+            Event::Faults { neighbor, faults, .. } if !self.faults.is_news(neighbor, faults) => {
+                tracing::debug!("{event}");
+            }
             Event::Down { .. } | Event::Malformed { .. } | Event::Faults { .. } => tracing::warn!("{event}"),
             Event::Failed { neighbor, reason } => {
                 if self.failures.insert(neighbor.clone(), reason.clone()).as_ref() == Some(reason) {
@@ -273,5 +295,21 @@ impl Driver {
         }
         // Without subscribers there is nobody to tell.
         let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_news_once_and_a_peer_of_a_thousand_faults_is_not_for_ever() {
+        let mut remarked = Remarked::default();
+        let fault = |n: usize| vec![format!("attribute {n} is wrong")];
+        assert!(remarked.is_news("10.0.0.1", &fault(0)));
+        assert!(!remarked.is_news("10.0.0.1", &fault(0)));
+        assert!(remarked.is_news("10.0.0.2", &fault(0)), "another peer");
+        let lines = (0..1000).filter(|n| remarked.is_news("10.0.0.1", &fault(*n))).count();
+        assert_eq!(lines, Remarked::MOST - 1);
     }
 }
