@@ -65,6 +65,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ovn = config.ovn.is_some(),
         "started"
     );
+    if let Some(problem) = missing_capability(&config) {
+        tracing::error!("{problem}");
+    }
     let outcome = Agent::new(config, speaker, queries)?.run().await;
     // The socket's file goes with the server.
     drop(stop);
@@ -72,4 +75,41 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(%error, "the API ended with an error");
     }
     outcome
+}
+
+/// What this process may not do although the configuration wants it, and how to grant it. Ports, passwords and router
+/// advertisements say so where they fail.
+fn missing_capability(config: &Config) -> Option<String> {
+    const NET_ADMIN: u64 = 1 << 12;
+    let what = match (&config.ovn, &config.fib.install) {
+        (Some(_), _) => "wire addresses ([ovn])",
+        (None, Some(_)) => "install learned routes ([fib])",
+        (None, None) => return None,
+    };
+    let held = effective_capabilities(&std::fs::read_to_string("/proc/self/status").ok()?)?;
+    (held & NET_ADMIN == 0).then(|| {
+        format!(
+            "CAP_NET_ADMIN is missing: without it the kernel lets nobody {what}; run as root, or grant it \
+             (configs/ovn-bgpd.service has all that are needed)"
+        )
+    })
+}
+
+/// The set in `/proc/PID/status`.
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_as_the_kernel_writes_them() {
+        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t0000000000001000\nSeccomp:\t0\n"), Some(1 << 12));
+        assert_eq!(effective_capabilities("Name:\tx\n"), None);
+        let own = effective_capabilities(&std::fs::read_to_string("/proc/self/status").unwrap());
+        assert!(own.is_some());
+    }
 }
