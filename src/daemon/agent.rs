@@ -28,6 +28,8 @@ pub(super) type Query = Box<dyn FnOnce(&mut Agent) + Send>;
 /// Everything the agent owns.
 pub(super) struct Agent {
     pub(super) config: Arc<Config>,
+    /// What is read once holds as it was then.
+    pub(super) started_with: Arc<Config>,
     pub(super) started: Instant,
     pub(super) config_read: Instant,
     pub(super) reconciler: Reconciler,
@@ -66,6 +68,7 @@ impl Agent {
         let mut bfd = Bfd::default();
         bfd.configure(&config, speaker.handle());
         let now = Instant::now();
+        let config = Arc::new(config);
         Ok(Self {
             reconciler: Reconciler::new(ovn.is_some(), config.wiring.audit_interval),
             started: now,
@@ -80,7 +83,8 @@ impl Agent {
             queries,
             origination: Arc::default(),
             stopping: false,
-            config: Arc::new(config),
+            started_with: Arc::clone(&config),
+            config,
         })
     }
 

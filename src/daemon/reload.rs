@@ -5,6 +5,7 @@ use bgp::speaker::{Impact, classify, classify_speaker};
 use super::agent::Agent;
 use crate::api::model::{ReloadAction, ReloadNeighbor, ReloadReport};
 use crate::config::{self, Config, Neighbor};
+use crate::desired::{Options, Rules};
 
 /// Reads the configuration file again. With an error in it nothing changes; with `dry_run` nothing changes either way.
 pub(super) fn reload(agent: &mut Agent, dry_run: bool) -> ReloadReport {
@@ -20,7 +21,7 @@ pub(super) fn reload(agent: &mut Agent, dry_run: bool) -> ReloadReport {
             return ReloadReport { dry_run, accepted: false, problems, ..ReloadReport::default() };
         }
     };
-    let report = compare(&agent.config, &new, dry_run);
+    let report = compare(&agent.config, &agent.started_with, &new, dry_run);
     if !dry_run {
         tracing::info!(neighbors = ?summary(&report), changes = ?report.changes, "configuration reloaded");
         for what in &report.restart_needed {
@@ -36,8 +37,9 @@ fn summary(report: &ReloadReport) -> Vec<String> {
     touched.map(|n| format!("{} {:?} ({})", n.neighbor, n.action, n.changed.join(", "))).collect()
 }
 
-/// What differs, and what it disturbs. Pure: the dry run and the real thing say the same.
-fn compare(old: &Config, new: &Config, dry_run: bool) -> ReloadReport {
+/// What differs, and what it disturbs. Pure: the dry run and the real thing say the same. What is read once is compared with what
+/// the daemon was `started` with: it is outstanding until then, not just until the next reload.
+fn compare(old: &Config, started: &Config, new: &Config, dry_run: bool) -> ReloadReport {
     let speaker = classify_speaker(&old.bgp.speaker, &new.bgp.speaker);
     let find = |neighbors: &[Neighbor], wanted: &Neighbor| {
         neighbors.iter().find(|n| n.peer.address == wanted.peer.address).cloned()
@@ -65,16 +67,16 @@ fn compare(old: &Config, new: &Config, dry_run: bool) -> ReloadReport {
     }
     let sections = [
         ("[advertise]", old.advertise != new.advertise),
-        ("[ovn] what is exposed", old.options() != new.options()),
+        ("[ovn] what is exposed", exposed(old) != exposed(new)),
         ("[bgp] listen", (&old.bgp.listen, old.bgp.port) != (&new.bgp.listen, new.bgp.port)),
         ("[bfd.profiles]", old.bfd_profiles != new.bfd_profiles),
         ("[fib]", old.fib != new.fib),
     ];
     let restart = [
-        ("[ovn] on or off", old.ovn.is_some() != new.ovn.is_some()),
-        ("[ovn] where the databases are", databases(old) != databases(new)),
-        ("[wiring]", old.wiring != new.wiring),
-        ("[api]", old.api != new.api),
+        ("[ovn] on or off", started.ovn.is_some() != new.ovn.is_some()),
+        ("[ovn] where the databases are", databases(started) != databases(new)),
+        ("[wiring]", started.wiring != new.wiring),
+        ("[api]", started.api != new.api),
     ];
     let differing = |list: &[(&str, bool)]| -> Vec<String> {
         list.iter().filter(|(_, differs)| *differs).map(|(what, _)| (*what).to_owned()).collect()
@@ -87,6 +89,11 @@ fn compare(old: &Config, new: &Config, dry_run: bool) -> ReloadReport {
         changes: differing(&sections),
         restart_needed: differing(&restart),
     }
+}
+
+/// What a reload may change of the rules; their form belongs to `[wiring]`.
+fn exposed(config: &Config) -> Options {
+    Options { rules: Rules::default(), ..config.options() }
 }
 
 /// The part of `[ovn]` that is read once.
@@ -102,5 +109,91 @@ const fn action(impact: Impact) -> ReloadAction {
         Impact::Nothing => ReloadAction::Nothing,
         Impact::Refresh => ReloadAction::Refresh,
         Impact::Reset => ReloadAction::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const BASE: &str = r#"
+[bgp]
+asn = 64999
+router_id = "10.0.1.2"
+
+[[bgp.neighbors]]
+address = "10.0.1.1"
+remote_as = 65001
+description = "old"
+
+[[bgp.neighbors]]
+address = "10.0.2.1"
+remote_as = 65001
+
+[prefix_lists]
+hosts = ["permit 0.0.0.0/0 ge 32"]
+
+[ovn]
+
+[wiring]
+rules = "per-prefix"
+"#;
+
+    fn config(text: &str) -> Config {
+        config::parse(text, Path::new("/c.toml")).into_result().unwrap().0
+    }
+
+    /// Base, with these replacements.
+    fn changed(replacements: &[(&str, &str)]) -> Config {
+        let text = replacements.iter().fold(BASE.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replacen(from, to, 1)
+        });
+        config(&text)
+    }
+
+    fn report(new: &Config) -> ReloadReport {
+        let old = config(BASE);
+        compare(&old, &old, new, true)
+    }
+
+    #[test]
+    fn each_neighbour_is_disturbed_no_more_than_its_change_needs() {
+        use ReloadAction::{Add, Nothing, Refresh, Remove, Reset};
+        let actions = |replacements: &[(&str, &str)]| -> Vec<(String, ReloadAction)> {
+            report(&changed(replacements)).neighbors.into_iter().map(|n| (n.neighbor, n.action)).collect()
+        };
+        let (first, second) = ("10.0.1.1".to_owned(), "10.0.2.1".to_owned());
+        let table = [
+            ("\"old\"", "\"new\"", Nothing),
+            ("description = \"old\"", "prefix_list_out = \"hosts\"", Refresh),
+            ("description = \"old\"", "hold_time = \"9s\"", Reset),
+        ];
+        for (from, to, action) in table {
+            assert_eq!(actions(&[(from, to)]), [(first.clone(), action), (second.clone(), Nothing)], "{to}");
+        }
+        let moved = actions(&[("10.0.2.1", "10.0.3.1")]);
+        assert_eq!(moved, [(first.clone(), Nothing), ("10.0.3.1".into(), Add), (second.clone(), Remove)]);
+        assert_eq!(actions(&[("64999", "64998")]), [(first, Reset), (second, Reset)]);
+    }
+
+    #[test]
+    fn what_is_read_once_waits_for_a_restart_however_often_one_reloads() {
+        let new = changed(&[("per-prefix", "per-table")]);
+        let first = report(&new);
+        assert_eq!((first.changes, first.restart_needed), (vec![], vec!["[wiring]".to_owned()]));
+        let again = compare(&new, &config(BASE), &new, false);
+        assert_eq!(again.restart_needed, ["[wiring]"], "it is still not in force");
+        let back = compare(&new, &config(BASE), &config(BASE), false);
+        assert!(back.restart_needed.is_empty(), "it never was");
+    }
+
+    #[test]
+    fn a_changed_rule_of_exposure_is_recomputed() {
+        let new = changed(&[("[ovn]", "[ovn]\nexpose_tenant_networks = true")]);
+        let report = report(&new);
+        assert_eq!((report.changes, report.restart_needed), (vec!["[ovn] what is exposed".to_owned()], vec![]));
     }
 }
