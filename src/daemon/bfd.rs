@@ -121,8 +121,8 @@ struct Rule {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpTo {
-    le: String,
+struct Late {
+    at_most_ms: String,
 }
 
 /// What is counted for all sessions together.
@@ -132,10 +132,10 @@ pub(super) fn register_metrics(registry: &mut Registry, snapshot: &Snapshot) {
         discarded.get_or_create(&Rule { rule: rule.to_string() }).inc_by(*count);
     }
     registry.register("bfd_packets_discarded", "BFD packets received and refused, by rule", discarded);
-    let late = Family::<UpTo, Counter>::default();
-    let bounds = Lateness::BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
-    for (le, count) in bounds.zip(snapshot.lateness.counts()) {
-        late.get_or_create(&UpTo { le }).inc_by(*count);
+    let late = Family::<Late, Counter>::default();
+    let bounds = Lateness::BOUNDS.iter().map(ToString::to_string).chain(["more".to_owned()]);
+    for (at_most_ms, count) in bounds.zip(snapshot.lateness.counts()) {
+        late.get_or_create(&Late { at_most_ms }).inc_by(*count);
     }
-    registry.register("bfd_packets_late", "BFD packets of ours by how many milliseconds late they were sent", late);
+    registry.register("bfd_packets_late", "BFD packets of ours by how late they were sent", late);
 }
