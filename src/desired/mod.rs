@@ -43,7 +43,7 @@ pub mod wiring;
 pub use explain::{Condition, explain};
 pub use scope::Scope;
 
-/// The kinds of thing that get exposed (`agent-behaviour` §6.1).
+/// The kinds of thing that get exposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
