@@ -213,7 +213,7 @@ impl Fib {
     /// The former run's routes have been judged when every configured neighbour has told everything, or had time enough.
     fn settle(&mut self, now: Instant, config: &Config, speaking: &[Speaking]) {
         let told_all = speaking.iter().filter(|peer| peer.told_all).count();
-        self.settled |= told_all >= config.bgp.neighbors.len() || now >= self.started + SETTLING;
+        self.settled |= told_all >= expected(config) || now >= self.started + SETTLING;
     }
 
     fn wanted(&self, learned: &[(Prefix, Vec<bgp::rib::LearnedNextHop>)]) -> BTreeMap<IpNet, FibRoute> {
@@ -266,6 +266,11 @@ impl Fib {
     pub(super) fn count(&self) -> usize {
         self.installed.len()
     }
+}
+
+/// How many neighbours may have something to say: one that is shut down never has.
+fn expected(config: &Config) -> usize {
+    config.bgp.neighbors.iter().filter(|neighbor| neighbor.peer.shutdown.is_none()).count()
 }
 
 /// Removes all learned routes of these settings.
@@ -340,6 +345,15 @@ mod tests {
 
     fn speaks(address: &str) -> Speaking {
         Speaking { address: address.parse().unwrap(), interface: None, told_all: true }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_neighbour_that_is_shut_down() {
+        let text = "[bgp]\nasn = 64999\nrouter_id = \"10.0.1.2\"\n\
+                    [[bgp.neighbors]]\naddress = \"10.0.1.1\"\nremote_as = 65001\n\
+                    [[bgp.neighbors]]\naddress = \"10.0.2.1\"\nremote_as = 65001\nshutdown = true\n";
+        let (config, _) = config::parse(text, std::path::Path::new("/c.toml")).into_result().unwrap();
+        assert_eq!(expected(&config), 1);
     }
 
     #[test]
