@@ -51,6 +51,24 @@ pub fn diff(desired: &BTreeMap<Key, Object>, actual: &BTreeMap<Key, Spec>) -> Di
     diff_specs(desired.iter().map(|(key, object)| (key, &object.spec)), actual.iter())
 }
 
+/// The part of [`diff`] that concerns these objects.
+pub fn diff_of<'a>(
+    keys: impl IntoIterator<Item = &'a Key>,
+    desired: &BTreeMap<Key, Object>,
+    actual: &BTreeMap<Key, Spec>,
+) -> Diff {
+    let mut diff = Diff::default();
+    for key in keys {
+        match (desired.get(key).map(|object| &object.spec), actual.get(key)) {
+            (Some(wanted), None) => drop(diff.add.insert(key.clone(), wanted.clone())),
+            (Some(wanted), Some(found)) if wanted != found => drop(diff.change.insert(key.clone(), wanted.clone())),
+            (None, Some(found)) => drop(diff.remove.insert(key.clone(), found.clone())),
+            _ => {}
+        }
+    }
+    diff
+}
+
 /// [`diff`] over any two ascending sequences; the values need to be comparable, no more.
 fn diff_specs<'a>(
     desired: impl Iterator<Item = (&'a Key, &'a Spec)>,
@@ -131,6 +149,13 @@ mod tests {
         fn applying_the_difference_gives_the_desired_state(desired in state(), actual in state()) {
             let difference = diff(&objects(&desired), &actual);
             prop_assert_eq!(applied(actual, &difference), desired);
+        }
+
+        #[test]
+        fn what_concerns_all_objects_is_everything(desired in state(), actual in state()) {
+            let keys: BTreeSet<Key> = desired.keys().chain(actual.keys()).cloned().collect();
+            let desired = objects(&desired);
+            prop_assert_eq!(diff_of(&keys, &desired, &actual), diff(&desired, &actual));
         }
 
         #[test]

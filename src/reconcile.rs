@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::desired::Desired;
 use crate::desired::wiring::{Key, Spec};
-use crate::diff::{Diff, Op, diff};
+use crate::desired::{Delta, Desired};
+use crate::diff::{Diff, Op, diff, diff_of};
 use crate::plan::{Finish, Plan, Routes};
 
 /// The first wait after a failure; doubled each time.
@@ -38,7 +38,8 @@ const SETTLE: Duration = Duration::from_millis(15);
 /// What the edge has to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Compute the desired state from the current rows and facts, then call [`Reconciler::computed`].
+    /// Compute the desired state from the current rows and facts, then call [`Reconciler::computed`]; or, where
+    /// [`Reconciler::may_update`], bring the last one up to date by [`Reconciler::update`].
     Compute,
     /// Read what is in the kernel and on the bridges, then call [`Reconciler::observed`].
     Observe,
@@ -80,6 +81,8 @@ pub struct Reconciler {
     /// There is no `[ovn]` section: nothing to wait for.
     plain: bool,
     desired: Arc<Desired>,
+    /// The desired state was computed once, and what is there agrees with it as far as we know: what follows may be small.
+    settled: bool,
     host_routes: BTreeSet<IpNet>,
     actual: BTreeMap<Key, Spec>,
     /// `None` until the first observation.
@@ -106,6 +109,7 @@ impl Reconciler {
             sighted: false,
             plain: !ovn,
             desired: Arc::default(),
+            settled: false,
             host_routes: BTreeSet::new(),
             actual: BTreeMap::new(),
             observe_at: None,
@@ -191,6 +195,7 @@ impl Reconciler {
         match found {
             Ok(actual) => {
                 self.actual = actual;
+                self.settled = false;
                 self.compute(now);
             }
             Err(reason) => {
@@ -220,8 +225,27 @@ impl Reconciler {
         self.pass(now);
     }
 
+    /// Whether [`Reconciler::update`] will do: nothing was observed anew and nothing has failed since the last whole pass.
+    pub fn may_update(&self) -> bool {
+        self.settled && self.failed.is_empty()
+    }
+
+    /// Lets `update` change the desired state in place and say what may differ; `false`: it could not, and
+    /// [`Reconciler::computed`] has to follow.
+    pub fn update(&mut self, now: Instant, update: impl FnOnce(&mut Desired) -> Option<Delta>) -> bool {
+        let Some(delta) = update(Arc::make_mut(&mut self.desired)) else { return false };
+        let difference = diff_of(&delta.keys, &self.desired.wiring.objects, &self.actual);
+        self.start(now, difference);
+        true
+    }
+
     fn pass(&mut self, now: Instant) {
+        self.settled = self.sighted;
         let difference = if self.sighted { diff(&self.desired.wiring.objects, &self.actual) } else { Diff::default() };
+        self.start(now, difference);
+    }
+
+    fn start(&mut self, now: Instant, difference: Diff) {
         let none = Routes::new();
         let wanted = if self.draining { &none } else { &self.desired.routes };
         let plan = Plan::new(difference, &self.announced, wanted);

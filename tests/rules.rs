@@ -64,6 +64,7 @@ proptest! {
         let mut database = database(&[], 0);
         let (mut view, _) = View::new(&database);
         let mut before = desired::compute(&view, &facts, &options);
+        let mut kept = before.clone();
         let mut scope = Scope::new(&view, &facts);
         for batch in &batches {
             let changed: Vec<_> = batch.iter().map(|change| apply(&mut database, change, 0)).collect();
@@ -76,6 +77,12 @@ proptest! {
             let after = desired::compute(&view, &facts, &options);
             if !applied.touched.iter().any(|touched| scope.concerns(&view, touched)) {
                 prop_assert_eq!(&before, &after);
+            }
+            if desired::update(&mut kept, &view, &facts, &options, &scope, &applied.touched).is_some() {
+                prop_assert_eq!(&kept, &after);
+            } else {
+                prop_assert_eq!(&kept, &before, "an update that is given up changes nothing");
+                kept = after.clone();
             }
             before = after;
             scope = Scope::new(&view, &facts);

@@ -106,10 +106,7 @@ impl Agent {
     async fn work(&mut self) {
         while let Some(step) = self.reconciler.next(Instant::now()) {
             match step {
-                Step::Compute => {
-                    let desired = self.ovn.as_mut().map(Ovn::compute).unwrap_or_default();
-                    self.reconciler.computed(Instant::now(), Arc::new(desired));
-                }
+                Step::Compute => self.compute(Instant::now()),
                 Step::Observe => {
                     let found = self.observe().await;
                     self.reconciler.observed(Instant::now(), found);
@@ -124,6 +121,14 @@ impl Agent {
                     self.reconciler.applied(Instant::now(), failed);
                 }
             }
+        }
+    }
+
+    fn compute(&mut self, now: Instant) {
+        let Some(ovn) = &mut self.ovn else { return self.reconciler.computed(now, Arc::default()) };
+        let updated = self.reconciler.may_update() && self.reconciler.update(now, |desired| ovn.update(desired));
+        if !updated {
+            self.reconciler.computed(now, Arc::new(ovn.compute()));
         }
     }
 

@@ -10,19 +10,22 @@ use crate::actuate::kernel::{Kernel, Scope as KernelScope};
 use crate::actuate::ovs::{self, Ovs};
 use crate::actuate::rt_tables::RtTables;
 use crate::config;
-use crate::desired::{self, Options, Scope};
+use crate::desired::{self, Delta, Desired, Options, Scope};
 use crate::host::Facts;
 use crate::host::facts::{self, Overrides, SYSTEM_ID_OVERRIDE};
-use crate::nb::{self, View, Warning};
+use crate::nb::{self, Touched, View, Warning};
 use crate::ovsdb::client::Client;
 use crate::ovsdb::conversation::{Changes, Config, Event, TableSpec};
 use crate::ovsdb::remote::Remote;
 use crate::ovsdb::tls::TlsFiles;
 
+/// More touched rows than this are computed from scratch.
+const MANY: usize = 64;
+
 /// The databases of a host with an `[ovn]` section, and what is made of them.
 pub(super) struct Ovn {
     settings: config::Ovn,
-    pub(super) options: Options,
+    options: Options,
     pub(super) facts: Facts,
     pub(super) view: View,
     pub(super) switches: Ovs,
@@ -30,6 +33,10 @@ pub(super) struct Ovn {
     pub(super) nb: Option<Link>,
     nb_remotes: Vec<Remote>,
     scope: Scope,
+    /// Rows that concern this host and were touched since the desired state was computed.
+    touched: Vec<Touched>,
+    /// Something else was: the facts, the options, too many rows.
+    others_changed: bool,
     rt_tables: RtTables,
     adopt_upstream: bool,
     tables: BTreeMap<String, u32>,
@@ -116,6 +123,8 @@ impl Ovn {
             nb: None,
             nb_remotes: Vec::new(),
             scope: Scope::default(),
+            touched: Vec::new(),
+            others_changed: true,
             rt_tables: RtTables::default(),
             adopt_upstream: wiring.adopt_upstream,
             tables: BTreeMap::new(),
@@ -141,6 +150,17 @@ impl Ovn {
         // A new place is a new database: what the old one said stands until the new one has been read completely.
         let seen = self.nb.as_ref().is_some_and(|nb| nb.seen);
         self.nb = Some(Link { seen, replaces: seen, ..Link::new(config, tls) });
+    }
+
+    /// What the configuration says about the rules.
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Changes it.
+    pub(super) fn set_options(&mut self, options: Options) {
+        self.others_changed |= self.options != options;
+        self.options = options;
     }
 
     /// Waits for something to happen in either database or on a bridge. Cancel-safe.
@@ -181,9 +201,17 @@ impl Ovn {
                 Event::Changed(changes) => {
                     let applied = self.view.apply(link.client.database(), rows(&changes));
                     applied.warnings.iter().for_each(warn);
-                    concerns |= applied.touched.iter().any(|touched| self.scope.concerns(&self.view, touched));
+                    let mine = applied.touched.into_iter().filter(|touched| self.scope.concerns(&self.view, touched));
+                    let before = self.touched.len();
+                    self.touched.extend(mine);
+                    concerns |= self.touched.len() > before;
+                    // Many at once are cheaper from scratch.
+                    self.others_changed |= self.touched.len() > MANY;
                 }
-                Event::Synced { .. } => concerns = true,
+                Event::Synced { .. } => {
+                    concerns = true;
+                    self.others_changed = true;
+                }
                 _ => {}
             }
         }
@@ -227,6 +255,7 @@ impl Ovn {
             self.follow_remote(&facts);
         }
         let changed = facts != self.facts;
+        self.others_changed |= changed;
         self.facts = facts;
         changed
     }
@@ -282,8 +311,20 @@ impl Ovn {
         }
     }
 
+    /// Brings the desired state up to date with the rows touched since it was computed, if they are few and of the simple kind.
+    pub(super) fn update(&mut self, desired: &mut Desired) -> Option<Delta> {
+        if self.others_changed {
+            return None;
+        }
+        let delta = desired::update(desired, &self.view, &self.facts, &self.options, &self.scope, &self.touched)?;
+        self.touched.clear();
+        Some(delta)
+    }
+
     /// Computes what this host should wire and announce.
-    pub(super) fn compute(&mut self) -> desired::Desired {
+    pub(super) fn compute(&mut self) -> Desired {
+        self.touched.clear();
+        self.others_changed = false;
         let desired = desired::compute(&self.view, &self.facts, &self.options);
         self.scope = Scope::new(&self.view, &self.facts);
         desired

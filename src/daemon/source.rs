@@ -324,7 +324,7 @@ impl Agent {
             steps.push(Step { condition: "the databases have not been read yet".to_owned(), holds: false, detail });
             return steps;
         }
-        let conditions = desired::explain(&ovn.view, &ovn.facts, &ovn.options, host);
+        let conditions = desired::explain(&ovn.view, &ovn.facts, ovn.options(), host);
         steps.extend(conditions.into_iter().map(|c| Step { condition: c.what, holds: c.holds, detail: String::new() }));
         if let Some(missing) = self.reconciler.held_back().get(&host) {
             let detail = missing.iter().filter_map(|key| self.reconciler.failed().get(key)).cloned();
@@ -354,8 +354,8 @@ impl Agent {
         self.speaker.reconfigure(&self.config);
         if let (Some(ovn), true) = (&mut self.ovn, self.config.ovn.is_some()) {
             // Their form is part of [wiring], which is read once.
-            let rules = ovn.options.rules;
-            ovn.options = desired::Options { rules, ..self.config.options() };
+            let rules = ovn.options().rules;
+            ovn.set_options(desired::Options { rules, ..self.config.options() });
         }
         self.bfd.configure(&self.config, self.speaker.handle());
         let former = self.fib.take();

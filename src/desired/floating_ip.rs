@@ -138,14 +138,19 @@ pub(super) fn gateway_of(ctx: &Context<'_>, uuid: Uuid, nat: &Nat) -> Option<Uui
     ports.iter().find(|(_, port)| on_network(port)).or(ports.first()).map(|(uuid, _)| *uuid)
 }
 
+/// The floating IPs of a port that are translated where it is.
+pub(super) fn of_port(ctx: &Context<'_>, port: &Port, out: &mut Out) {
+    for (_, nat) in ctx.view.nats_of_port(&port.name) {
+        if nat.nat_type == NatType::FloatingIp && place(ctx, nat) == Place::Port {
+            out.take(distributed(ctx, nat, Some(port)), "NAT", &nat.external_ip.to_string(), Some(nat.external_ip));
+        }
+    }
+}
+
 /// The floating IPs of the ports of this host, and those that the gateways hosted here translate.
 pub(super) fn all(ctx: &Context<'_>, gateways: &[Gateway<'_>], out: &mut Out) {
     for port in ctx.my_ports() {
-        for (_, nat) in ctx.view.nats_of_port(&port.name) {
-            if nat.nat_type == NatType::FloatingIp && place(ctx, nat) == Place::Port {
-                out.take(distributed(ctx, nat, Some(port)), "NAT", &nat.external_ip.to_string(), Some(nat.external_ip));
-            }
-        }
+        of_port(ctx, port, out);
     }
     // Candidates through the gateways hosted here; which gateway translates is the same question everywhere.
     let mut nats: BTreeMap<Uuid, &Nat> = BTreeMap::new();

@@ -30,6 +30,7 @@ mod chain;
 mod explain;
 mod floating_ip;
 mod gateway;
+mod incremental;
 mod load_balancer;
 mod names;
 pub mod owner;
@@ -41,6 +42,7 @@ pub(crate) mod testing;
 pub mod wiring;
 
 pub use explain::{Condition, explain};
+pub use incremental::{Delta, update};
 pub use scope::Scope;
 
 /// The kinds of thing that get exposed.
@@ -248,8 +250,7 @@ pub fn compute(view: &View, facts: &Facts, options: &Options) -> Desired {
     let ctx = Context { view, facts, options };
     let mut out = Out::default();
     for port in ctx.my_ports() {
-        let address = port.ips().next().map(|(_, ip)| ip);
-        out.take(provider::port(&ctx, port), "Logical_Switch_Port", &port.name, address);
+        incremental::of_port(&ctx, port, &mut out);
     }
     let mut gateways = Vec::new();
     for (uuid, port) in view.gateways(&facts.chassis.system_id) {

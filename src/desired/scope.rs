@@ -44,7 +44,9 @@ impl Scope {
             Touched::Port(old, new) => either(old.as_ref(), new.as_ref(), |port| self.port(view, port)),
             Touched::Nat(old, new) => either(old.as_ref(), new.as_ref(), |nat| self.nat(view, nat)),
             Touched::LoadBalancer(old, new) => either(old.as_ref(), new.as_ref(), |lb| {
+                // A floating IP on the port of its VIP is its matter and no longer that of the NAT row, whatever its router.
                 lb.router.as_ref().is_some_and(|router| self.routers.contains(router))
+                    || (lb.vip_port.is_some() && !self.gateways.is_empty())
             }),
             Touched::RouterPort(old, new) => either(old.as_ref(), new.as_ref(), |port| self.router_port(port)),
             Touched::Router(old, new) => either(old.as_ref(), new.as_ref(), |router| {
@@ -52,6 +54,16 @@ impl Scope {
             }),
             Touched::Other => true,
         }
+    }
+
+    /// Whether a port of this host, or one of its gateways, is on the network.
+    pub(super) fn is_near(&self, network: &Id) -> bool {
+        self.near.contains(network)
+    }
+
+    /// Whether a router whose gateway is here has an interface on the network.
+    pub(super) fn is_routed(&self, network: &Id) -> bool {
+        self.networks.contains(network)
     }
 
     fn port(&self, view: &View, port: &Port) -> bool {
