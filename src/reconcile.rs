@@ -94,6 +94,8 @@ pub struct Reconciler {
     last_told: Option<(Arc<BTreeSet<IpNet>>, bool)>,
     failed: BTreeMap<Key, String>,
     held_back: Routes,
+    /// Something of ours could not be removed.
+    unwire_failed: bool,
     draining: bool,
     passes: u64,
 }
@@ -120,6 +122,7 @@ impl Reconciler {
             last_told: None,
             failed: BTreeMap::new(),
             held_back: Routes::new(),
+            unwire_failed: false,
             draining: false,
             passes: 0,
         }
@@ -177,9 +180,10 @@ impl Reconciler {
         if !observe && !self.dirty {
             return None;
         }
-        self.dirty = false;
         self.passes += 1;
         if observe && self.sighted {
+            // An audit also doubts what was updated piece by piece.
+            self.settled &= !due(self.audit_at);
             self.observe_at = None;
             self.retry_at = None;
             self.audit_at = Some(now + self.audit_interval);
@@ -193,6 +197,8 @@ impl Reconciler {
     /// What the edge found. An error leaves everything as it is and is retried.
     pub fn observed(&mut self, now: Instant, found: Result<BTreeMap<Key, Spec>, String>) {
         match found {
+            // Only what we had done ourselves, seen again: the commonest case, and nothing follows from it.
+            Ok(actual) if self.may_update() && !self.unwire_failed && actual == self.actual => self.phase = Phase::Idle,
             Ok(actual) => {
                 self.actual = actual;
                 self.settled = false;
@@ -210,6 +216,7 @@ impl Reconciler {
     }
 
     fn compute(&mut self, now: Instant) {
+        self.dirty = false;
         if self.sighted {
             self.phase = Phase::Computing;
             self.queue.push(Step::Compute);
@@ -297,6 +304,7 @@ impl Reconciler {
 
     fn finish(&mut self, now: Instant, unwire_failed: &BTreeMap<Key, String>) {
         self.take_finish();
+        self.unwire_failed = !unwire_failed.is_empty();
         for (key, reason) in unwire_failed {
             tracing::warn!(object = ?key, reason, "cannot remove an object of ours; retried");
         }

@@ -13,8 +13,9 @@ use ipnet::IpNet;
 use super::floating_ip::{self, Place};
 use super::wiring::{self, Key, Spec, Wired};
 use super::{Context, Desired, Exposure, Facts, Kind, Options, Out, Scope, provider};
-use crate::nb::row::{Nat, NatType, Port, PortType};
+use crate::nb::row::{Nat, NatType, Port, PortType, Router};
 use crate::nb::{Touched, View};
+use crate::ovsdb::value::Uuid;
 
 /// What may differ after an update; everything else is as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +83,7 @@ impl Rows {
                         rows.floating.insert(nat.external_ip);
                     }
                 }
+                Touched::Router(Some(old), Some(new)) if only_floating_ips_differ(ctx, old, new) => {}
                 _ => return None,
             }
         }
@@ -123,6 +125,18 @@ fn is_local_matter(ctx: &Context<'_>, scope: &Scope, port: &Port) -> bool {
         && port.network.as_ref().is_some_and(|network| {
             scope.is_near(network) && !(ctx.options.exposes_tenants() && scope.is_routed(network))
         })
+}
+
+/// Whether two states of a router differ in floating IPs that are translated where their ports are, and in nothing else. Those
+/// concern neither its gateways nor its subnets.
+fn only_floating_ips_differ(ctx: &Context<'_>, old: &Router, new: &Router) -> bool {
+    let same = (&old.id, &old.ports, &old.static_routes) == (&new.id, &new.ports, &new.static_routes);
+    let linked = |uuid: &&Uuid| !(old.nats.contains(uuid) && new.nats.contains(uuid));
+    same && old.nats.iter().chain(&new.nats).filter(linked).all(|uuid| match ctx.view.nat(*uuid) {
+        Some(nat) => port_of(ctx, nat).is_some(),
+        // Deleted together with the link: touched as well, and looked at there. A row that is linked but not there is a bad one.
+        None => old.nats.contains(uuid),
+    })
 }
 
 /// The port of a floating IP that is translated where the port is.

@@ -467,6 +467,11 @@ impl View {
         rows.into_iter().filter_map(|uuid| self.routers.get(&uuid)).map(|router| &**router)
     }
 
+    /// A NAT row.
+    pub fn nat(&self, uuid: Uuid) -> Option<&Nat> {
+        self.nats.get(&uuid).map(|nat| &**nat)
+    }
+
     /// The NAT rows of a router: those it lists and those that name it, each once.
     pub fn nats_of_router(&self, router: &Id) -> BTreeMap<Uuid, &Nat> {
         let listed = self.routers(router).flat_map(|router| router.nats.iter().copied());
