@@ -196,6 +196,7 @@ impl Ovn {
                     warnings.iter().for_each(warn);
                     self.view = view;
                     concerns = true;
+                    self.others_changed = true;
                 }
                 Event::Changed(_) if link.replaces => {}
                 Event::Changed(changes) => {
