@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +87,23 @@ def ensure(engine: Engine, name: str, say=lambda text: None) -> str:
         return recipe.reference
 
 
+def _mirror() -> str:
+    """The mirror this machine's own packages come from."""
+    apt = Path("/etc/apt")
+    for file in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
+        text = file.read_text() if file.is_file() else ""
+        lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        found = re.search(r"\bhttps?://\S+/debian/?(?=\s|$)", "\n".join(lines))
+        if found:
+            return found.group()
+    raise LabError("no Debian mirror in /etc/apt/sources.list(.d): set DEBIAN_MIRROR")
+
+
 def _bootstrap(recipe: Recipe, tar: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed (`make deps` installs it)")
     part = tar.with_suffix(".part.tar")
-    mirror = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+    mirror = os.environ.get("DEBIAN_MIRROR") or _mirror()
     try:
         run(
             [
