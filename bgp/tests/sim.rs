@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::rib::{Origination, RouteSet};
-use bgp::session::Rng;
+use bgp::rng::Rng;
 use bgp::speaker::{
     ConnId, Ends, Event, GracefulRestart, Input, Output, PeerAddress, PeerConfig, RemoteAs, Speaker, SpeakerConfig,
 };

@@ -47,8 +47,8 @@ use std::time::Instant;
 pub use cause::{Cease, Reason};
 pub use negotiate::{Negotiated, PeerRestart};
 pub(crate) use restart::Helper;
-pub use timing::Rng;
 
+use crate::rng::Rng;
 use crate::speaker::{PeerConfig, SpeakerConfig};
 use crate::wire::{self, Message, Notification, RouteRefresh, Update};
 use state::State;

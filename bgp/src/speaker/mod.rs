@@ -36,7 +36,8 @@ pub use view::{CapabilitiesView, Learned, Neighbor, NeighborFamily, Route, Route
 pub use crate::session::{Cease, ConnId, Ends, StateName};
 
 use crate::rib::{Changes, LocRib, RouteSet};
-use crate::session::{Event as SessionEvent, Rng};
+use crate::rng::Rng;
+use crate::session::Event as SessionEvent;
 use peer::{Effects, Peer};
 
 /// What the outside tells the speaker.
