@@ -40,6 +40,6 @@ bench: deps build ## the figures of docs/performance.md
 bench-bfd: ## 128 BFD sessions at 50 ms beside two busy threads for SECONDS_BFD (default 600); root
 	cargo run --release --locked -p bgp --example bfd_load -- 128 50 3 $(or $(SECONDS_BFD),600) 2
 
-fuzz: ## every fuzz target for SECONDS_EACH (default 60); needs a nightly toolchain and cargo-fuzz
-	@cd bgp && for target in $$(cargo +nightly fuzz list); do \
-	    cargo +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-60} || exit 1; done
+fuzz: ## every fuzz target for SECONDS_EACH (default 600)
+	@for target in bgp/fuzz/targets/*.rs; do \
+	    bgp/fuzz/run "$$(basename "$$target" .rs)" -max_total_time=$${SECONDS_EACH:-600} || exit 1; done

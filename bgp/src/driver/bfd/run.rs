@@ -103,6 +103,10 @@ impl Driver {
                 }
                 command = self.links.commands.recv(), if commands_open => match command {
                     Some(Command::Snapshot(reply)) => {
+                        // What was set before the question is part of the answer, whichever of the two was noticed first.
+                        if self.links.peers.has_changed().unwrap_or_default() {
+                            self.configure();
+                        }
                         // Whoever asked may have given up waiting.
                         let _ = reply.send(self.snapshot());
                     }
