@@ -13,7 +13,8 @@ from pathlib import Path
 
 from .shell import LabError, run
 
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
+# Resolved: several checkouts may share one cache by a symbolic link, and then one store must have one name.
+CACHE = (Path(__file__).resolve().parent.parent / ".cache").resolve()
 RUNS = Path(__file__).resolve().parent.parent / ".runs"
 LABEL_RUN = "ovn-bgpd.lab.run"
 LABEL_OWNER = "ovn-bgpd.lab.owner"
