@@ -2,15 +2,20 @@
 //!
 //! One long-lived connection a bridge. Its end is how a restart of the switch is noticed; then it is tried again, soon and for
 //! ever, and the flows that were lost with the restart are put back by whoever waits for [`Ovs::event`].
+//!
+//! All bridges are asked at the same time, and none is waited for longer than [`PATIENCE`]: one whose switch hangs must not keep
+//! the other bridges, the kernel or the announcements waiting. What it was asked stays asked. From then on nobody waits for it at
+//! all, until it has answered something in time; when its answer comes, that is an event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::task::Poll;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use futures_util::future::{join_all, select_all};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{OpError, describe};
 use crate::desired::wiring::{Key, Spec};
@@ -18,7 +23,7 @@ use crate::diff::Op;
 use crate::mac::Mac;
 use crate::openflow::client::{Client, Error};
 use crate::openflow::flow::{Flow, FoundFlow};
-use crate::openflow::message::Change;
+use crate::openflow::message::{Change, Refusal};
 
 const TABLE: u8 = 0;
 const PRIORITY: u16 = 900;
@@ -26,6 +31,8 @@ const ETH_TYPE_IPV4: u16 = 0x0800;
 const ETH_TYPE_IPV6: u16 = 0x86dd;
 /// How often a bridge that is away is looked for. Connecting to a unix socket that is not there costs microseconds.
 const RETRY: Duration = Duration::from_millis(200);
+/// A switch answers within microseconds, under load within some milliseconds. Longer than this nobody waits for it.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Something happened to a bridge's switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +55,36 @@ pub enum Event {
 pub struct Ovs {
     rundir: PathBuf,
     cookie: u64,
-    bridges: BTreeMap<String, Connection>,
+    bridges: BTreeMap<String, Bridge>,
 }
 
-enum Connection {
-    Up(Box<Client>),
+/// One bridge's switch.
+struct Bridge {
+    name: String,
+    socket: PathBuf,
+    state: State,
+    /// It has left a question unanswered for longer than [`PATIENCE`].
+    slow: bool,
+    /// Flows that came when nobody waited for them any more. Nothing was changed since.
+    late_flows: Option<Vec<FoundFlow>>,
+}
+
+enum State {
+    /// Nothing is asked.
+    Idle(Box<Client>),
+    /// Something is, and goes on whoever waits for it.
+    Busy { work: Work, since: Instant, connecting: bool },
     /// Not there; when to look again.
     Down(Instant),
+}
+
+/// The connection comes back with the answer, unless it is of no use any more.
+type Work = Pin<Box<dyn Future<Output = Result<(Box<Client>, Answer), Error>> + Send>>;
+
+enum Answer {
+    Connected,
+    Flows(Vec<FoundFlow>),
+    Applied(Vec<Result<(), Refusal>>),
 }
 
 impl Ovs {
@@ -66,7 +96,14 @@ impl Ovs {
     /// Names the bridges that concern us. One that does no longer is still kept an eye on, so that its flows get removed.
     pub fn watch(&mut self, bridges: &BTreeSet<String>) {
         for bridge in bridges {
-            self.bridges.entry(bridge.clone()).or_insert_with(|| Connection::Down(Instant::now()));
+            self.add(bridge);
+        }
+    }
+
+    fn add(&mut self, name: &str) {
+        if !self.bridges.contains_key(name) {
+            let socket = self.rundir.join(format!("{name}.mgmt"));
+            self.bridges.insert(name.to_owned(), Bridge::new(name, socket));
         }
     }
 
@@ -75,131 +112,214 @@ impl Ovs {
     /// A flow with another action than the one we use reads as [`Spec::Present`]; one with our cookie that no key can name is
     /// left alone.
     pub async fn observe(&mut self) -> (BTreeMap<Key, Spec>, BTreeMap<String, String>) {
-        let (mut found, mut silent) = (BTreeMap::new(), BTreeMap::new());
         let cookie = self.cookie;
-        for (bridge, connection) in &mut self.bridges {
-            let flows = match up(&self.rundir, bridge, connection).await {
-                Ok(client) => client.flows(cookie).await,
-                Err(error) => Err(error),
-            };
+        let asked = self.bridges.values_mut().map(|bridge| async move {
+            let flows = bridge.flows(cookie).await;
+            (bridge.name.as_str(), flows)
+        });
+        let (mut found, mut silent) = (BTreeMap::new(), BTreeMap::new());
+        for (bridge, flows) in join_all(asked).await {
             match flows {
                 Ok(flows) => found.extend(flows.iter().filter_map(|flow| object(bridge, flow))),
-                Err(error) => {
-                    *connection = Connection::Down(Instant::now() + RETRY);
-                    silent.insert(bridge.clone(), error.to_string());
-                }
+                Err(reason) => drop(silent.insert(bridge.to_owned(), reason)),
             }
         }
         (found, silent)
     }
 
-    /// Applies operations on flows in the order given, several on one bridge at once: one result each.
+    /// Applies operations on flows, on each bridge in the order given and several at once: one result each.
     pub async fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), OpError>> {
-        let mut results = Vec::with_capacity(ops.len());
-        for run in ops.chunk_by(|a, b| bridge_of(a) == bridge_of(b)) {
-            match run.first().and_then(bridge_of) {
-                Some(bridge) => results.extend(self.apply_on(bridge, run).await),
-                None => results.extend(run.iter().map(|_| Err(OpError::WrongWorld("bridges")))),
+        let mut by_bridge: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, op) in ops.iter().enumerate() {
+            if let Some(bridge) = bridge_of(op) {
+                self.add(bridge);
+                by_bridge.entry(bridge).or_default().push(index);
             }
         }
-        results
+        let cookie = self.cookie;
+        let under_way = self.bridges.iter_mut().filter_map(|(name, bridge)| {
+            let indexes = by_bridge.remove(name.as_str())?;
+            let ops: Vec<&Op> = indexes.iter().filter_map(|index| ops.get(*index)).collect();
+            Some(async move { indexes.into_iter().zip(bridge.apply(cookie, &ops).await) })
+        });
+        let mut done: BTreeMap<usize, _> = join_all(under_way).await.into_iter().flatten().collect();
+        let foreign = || Err(OpError::WrongWorld("bridges"));
+        (0..ops.len()).map(|index| done.remove(&index).unwrap_or_else(foreign)).collect()
     }
 
-    async fn apply_on(&mut self, bridge: &str, ops: &[Op]) -> Vec<Result<(), OpError>> {
-        let cookie = self.cookie;
+    /// Waits until a bridge's switch goes or comes back, or answers after all. Cancel-safe.
+    pub async fn event(&mut self) -> Event {
+        if self.bridges.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(self.bridges.values_mut().map(|bridge| Box::pin(bridge.event()))).await.0
+    }
+}
+
+impl Bridge {
+    fn new(name: &str, socket: PathBuf) -> Self {
+        let state = State::Down(Instant::now());
+        Self { name: name.to_owned(), socket, state, slow: false, late_flows: None }
+    }
+
+    async fn flows(&mut self, cookie: u64) -> Result<Vec<FoundFlow>, String> {
+        let until = self.patience();
+        self.idle(until).await?;
+        if let Some(flows) = self.late_flows.take() {
+            return Ok(flows);
+        }
+        let dump = |mut client: Box<Client>| async move {
+            let flows = client.flows(cookie).await?;
+            Ok((client, Answer::Flows(flows)))
+        };
+        match self.ask(until, dump).await? {
+            Answer::Flows(flows) => Ok(flows),
+            _ => Err("answered something else".to_owned()),
+        }
+    }
+
+    async fn apply(&mut self, cookie: u64, ops: &[&Op]) -> Vec<Result<(), OpError>> {
         let changes: Vec<Change> = ops.iter().filter_map(|op| change(op, cookie)).collect();
         if changes.len() != ops.len() {
-            let nonsense = |op: &Op| OpError::Refused { what: format!("{op:?}"), reason: "makes no sense".to_owned() };
+            let nonsense = |op: &&Op| OpError::Refused { what: format!("{op:?}"), reason: "makes no sense".to_owned() };
             return ops.iter().map(|op| Err(nonsense(op))).collect();
         }
-        let connection = self.bridges.entry(bridge.to_owned()).or_insert_with(|| Connection::Down(Instant::now()));
-        let outcome = match up(&self.rundir, bridge, connection).await {
-            Ok(client) => client.apply(&changes).await,
-            Err(error) => Err(error),
-        };
-        match outcome {
+        match self.make(changes).await {
             Ok(answers) => {
                 ops.iter().zip(answers).map(|(op, answer)| answer.map_err(|error| explain(op, &error))).collect()
             }
-            Err(error) => {
-                *connection = Connection::Down(Instant::now() + RETRY);
-                let failed = || OpError::NoBridge { bridge: bridge.to_owned(), reason: error.to_string() };
+            Err(reason) => {
+                let failed = || OpError::NoBridge { bridge: self.name.clone(), reason: reason.clone() };
                 ops.iter().map(|_| Err(failed())).collect()
             }
         }
     }
 
-    /// Waits until a bridge's switch goes or comes back. Cancel-safe.
-    pub async fn event(&mut self) -> Event {
+    async fn make(&mut self, changes: Vec<Change>) -> Result<Vec<Result<(), Refusal>>, String> {
+        let until = self.patience();
+        self.idle(until).await?;
+        self.late_flows = None;
+        let apply = |mut client: Box<Client>| async move {
+            let answers = client.apply(&changes).await?;
+            Ok((client, Answer::Applied(answers)))
+        };
+        match self.ask(until, apply).await? {
+            Answer::Applied(answers) => Ok(answers),
+            _ => Err("answered something else".to_owned()),
+        }
+    }
+
+    /// How long this one is waited for now.
+    fn patience(&self) -> Instant {
+        let now = Instant::now();
+        if self.slow { now } else { now + PATIENCE }
+    }
+
+    /// Waits until something can be asked: connects, or waits for the answer to something else.
+    async fn idle(&mut self, until: Instant) -> Result<(), String> {
+        if matches!(self.state, State::Down(_)) {
+            self.connect();
+        }
+        if matches!(self.state, State::Busy { .. })
+            && let Answer::Flows(flows) = self.wait(until).await?
+        {
+            self.late_flows = Some(flows);
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) {
+        let socket = self.socket.clone();
+        let work = async move { Ok((Box::new(Client::connect(&socket).await?), Answer::Connected)) };
+        self.state = State::Busy { work: Box::pin(work), since: Instant::now(), connecting: true };
+    }
+
+    /// Asks a switch that is idle, and waits for the answer until then.
+    async fn ask<W>(&mut self, until: Instant, work: impl FnOnce(Box<Client>) -> W) -> Result<Answer, String>
+    where
+        W: Future<Output = Result<(Box<Client>, Answer), Error>> + Send + 'static,
+    {
+        match std::mem::replace(&mut self.state, State::Down(Instant::now())) {
+            State::Idle(client) => {
+                self.state = State::Busy { work: Box::pin(work(client)), since: Instant::now(), connecting: false };
+                self.wait(until).await
+            }
+            other => {
+                self.state = other;
+                Err("not connected".to_owned())
+            }
+        }
+    }
+
+    async fn wait(&mut self, until: Instant) -> Result<Answer, String> {
+        if let Ok(outcome) = timeout_at(until, poll_fn(|context| self.poll(context))).await {
+            return outcome.map_err(|error| error.to_string());
+        }
+        if !std::mem::replace(&mut self.slow, true) {
+            tracing::warn!(bridge = self.name, "the switch does not answer; its flows have to wait");
+        }
+        Err("the switch does not answer".to_owned())
+    }
+
+    /// Takes what was asked a step further, whoever waits for it.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer, Error>> {
+        let State::Busy { work, since, connecting } = &mut self.state else { return Poll::Pending };
+        let Poll::Ready(outcome) = work.as_mut().poll(context) else { return Poll::Pending };
+        let (in_time, connecting) = (since.elapsed() < PATIENCE, *connecting);
+        match outcome {
+            Ok((client, answer)) => {
+                if connecting {
+                    tracing::info!(bridge = self.name, version = %client.version(), "connected to the switch");
+                } else if in_time && std::mem::replace(&mut self.slow, false) {
+                    tracing::info!(bridge = self.name, "the switch answers again");
+                }
+                self.state = State::Idle(client);
+                Poll::Ready(Ok(answer))
+            }
+            Err(error) => {
+                if !connecting {
+                    self.lost(&error);
+                }
+                self.state = State::Down(Instant::now() + RETRY);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    fn lost(&mut self, reason: &Error) {
+        tracing::info!(bridge = self.name, %reason, "lost the switch");
+        self.late_flows = None;
+    }
+
+    /// Waits until something becomes of it that whoever keeps the flows has to know. Cancel-safe.
+    async fn event(&mut self) -> Event {
+        let bridge = self.name.clone();
         loop {
-            if let Some((bridge, error)) = self.wait().await {
-                tracing::info!(%bridge, reason = %error, "lost the switch");
-                self.bridges.insert(bridge.clone(), Connection::Down(Instant::now() + RETRY));
-                return Event::Lost { bridge, reason: error.to_string() };
-            }
-            let now = Instant::now();
-            for (bridge, connection) in &mut self.bridges {
-                let Connection::Down(at) = connection else { continue };
-                if *at > now {
-                    continue;
+            match &mut self.state {
+                State::Idle(client) => {
+                    let error = client.lost().await;
+                    self.lost(&error);
+                    self.state = State::Down(Instant::now() + RETRY);
+                    return Event::Lost { bridge, reason: error.to_string() };
                 }
-                // Should this be cut short, the next call begins where this one was.
-                if up(&self.rundir, bridge, connection).await.is_ok() {
-                    return Event::Up { bridge: bridge.clone() };
+                State::Busy { connecting, .. } => {
+                    let connecting = *connecting;
+                    match poll_fn(|context| self.poll(context)).await {
+                        Ok(Answer::Flows(flows)) => {
+                            self.late_flows = Some(flows);
+                            return Event::Up { bridge };
+                        }
+                        Ok(_) => return Event::Up { bridge },
+                        Err(_) if connecting => {}
+                        Err(error) => return Event::Lost { bridge, reason: error.to_string() },
+                    }
                 }
-                *connection = Connection::Down(Instant::now() + RETRY);
+                State::Down(until) => {
+                    sleep_until(*until).await;
+                    self.connect();
+                }
             }
         }
-    }
-
-    /// Until a connection is lost (which, why) or it is time to look for a bridge that is down (none).
-    async fn wait(&mut self) -> Option<(String, Error)> {
-        let next = self.bridges.values().filter_map(Connection::retry_at).min();
-        let mut timer = pin!(async {
-            match next {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        });
-        let mut losses: Vec<_> = self
-            .bridges
-            .iter_mut()
-            .filter_map(|(bridge, connection)| match connection {
-                Connection::Up(client) => Some(Box::pin(async move { (bridge.clone(), client.lost().await) })),
-                Connection::Down(_) => None,
-            })
-            .collect();
-        poll_fn(|context| {
-            for loss in &mut losses {
-                if let Poll::Ready(lost) = loss.as_mut().poll(context) {
-                    return Poll::Ready(Some(lost));
-                }
-            }
-            timer.as_mut().poll(context).map(|()| None)
-        })
-        .await
-    }
-}
-
-impl Connection {
-    fn retry_at(&self) -> Option<Instant> {
-        match self {
-            Self::Up(_) => None,
-            Self::Down(at) => Some(*at),
-        }
-    }
-}
-
-/// The client of a connection, connecting if it is down.
-async fn up<'a>(rundir: &Path, bridge: &str, connection: &'a mut Connection) -> Result<&'a mut Client, Error> {
-    if let Connection::Down(_) = connection {
-        let client = Client::connect(&rundir.join(format!("{bridge}.mgmt"))).await?;
-        tracing::info!(bridge, version = %client.version(), "connected to the switch");
-        *connection = Connection::Up(Box::new(client));
-    }
-    match connection {
-        Connection::Up(client) => Ok(client),
-        Connection::Down(_) => Err(Error::Closed),
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Agent {
     pub(super) fib: Option<Fib>,
     pub(super) kernel: Kernel,
     monitor: Option<Monitor>,
+    /// The kernel's notices have failed: when to try again.
+    monitor_again: Option<Instant>,
     queries: mpsc::Receiver<Query>,
     origination: Arc<Origination>,
     stopping: bool,
@@ -80,6 +82,7 @@ impl Agent {
             bfd,
             kernel: Kernel::new(marks),
             monitor: None,
+            monitor_again: None,
             queries,
             origination: Arc::default(),
             stopping: false,
@@ -189,9 +192,15 @@ impl Agent {
                 None => std::future::pending().await,
             }
         };
+        let again = self.monitor_again;
         let kernel = async {
             match &mut self.monitor {
-                Some(monitor) => monitor.next().await,
+                Some(monitor) => {
+                    if let Some(at) = again {
+                        tokio::time::sleep_until(at.into()).await;
+                    }
+                    monitor.next().await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -218,6 +227,7 @@ impl Agent {
             Woken::Asked(query) => query(self),
             Woken::Ovn(happened) => self.ovn_happened(now, happened),
             Woken::Kernel(Ok(change)) => {
+                self.monitor_again = None;
                 self.kernel_changed(now, change);
                 if change.routes || change.links || change.lost {
                     self.reconcile_fib(now).await;
@@ -225,10 +235,10 @@ impl Agent {
             }
             Woken::Learned => self.reconcile_fib(now).await,
             Woken::Kernel(Err(error)) => {
-                tracing::warn!(%error, "no notices from the kernel");
+                if self.monitor_again.replace(now + MONITOR_PAUSE).is_none() {
+                    tracing::warn!(%error, "no notices from the kernel; looking every second");
+                }
                 self.reconciler.world_changed(now);
-                // The next call tries again; not in a tight loop.
-                tokio::time::sleep(MONITOR_PAUSE).await;
             }
             Woken::Due => {
                 if self.fib.as_ref().and_then(Fib::next_deadline).is_some_and(|at| at <= now) {
@@ -352,7 +362,7 @@ impl Agent {
     }
 }
 
-/// After the kernel's notices have failed.
+/// After the kernel's notices have failed. Everything else goes on meanwhile.
 const MONITOR_PAUSE: Duration = Duration::from_secs(1);
 
 /// The signals we act on.
