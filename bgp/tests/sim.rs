@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use bgp::rib::{Origination, RouteSet};
 use bgp::rng::Rng;
 use bgp::speaker::{
-    ConnId, Ends, Event, GracefulRestart, Input, Output, PeerAddress, PeerConfig, RemoteAs, Speaker, SpeakerConfig,
+    AddPath, ConnId, Ends, Event, GracefulRestart, Input, Output, PeerAddress, PeerConfig, RemoteAs, Speaker,
+    SpeakerConfig,
 };
-use bgp::types::Prefix;
+use bgp::types::{Families, Prefix};
 use bytes::{Bytes, BytesMut};
 
 /// Octets that may be on their way before the sender has to wait.
@@ -114,7 +115,9 @@ impl World {
         }
         for node in 0..size {
             for other in (0..size).filter(|other| *other != node) {
+                let all = if world.rng.next().is_multiple_of(2) { Families::ALL } else { Families::NONE };
                 let peer = PeerConfig {
+                    add_path: AddPath { receive: all, send: all },
                     passive: node > other && world.rng.next().is_multiple_of(4),
                     hold_time: Duration::from_secs(9),
                     ..PeerConfig::new(PeerAddress::Numbered(address(other).into()), RemoteAs::Number(asn(other)))

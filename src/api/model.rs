@@ -309,6 +309,8 @@ pub struct Learned {
     pub communities: Vec<String>,
     /// Kept over a graceful restart and not confirmed yet.
     pub stale: bool,
+    /// Which of several paths of this neighbour, where it gives them identifiers (RFC 7911).
+    pub path_id: Option<u32>,
 }
 
 /// An address this host attracts (`show exposures`).

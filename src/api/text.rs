@@ -314,9 +314,10 @@ pub fn learned(all: &[Learned], paint: Paint) -> String {
     let mut grid = Grid::new(paint, &["PREFIX", "FROM", "NEXT HOPS", "AS PATH", "SELECTED", "IN KERNEL", "WHY"]);
     for route in all {
         let stale = if route.stale { " (stale)" } else { "" };
+        let path = route.path_id.map_or_else(String::new, |id| format!(" path {id}"));
         grid.row([
             route.prefix.to_string(),
-            format!("{}{stale}", route.neighbor),
+            format!("{}{path}{stale}", route.neighbor),
             if route.next_hops.is_empty() { "-".to_owned() } else { route.next_hops.join(", ") },
             if route.as_path.is_empty() { "-".to_owned() } else { route.as_path.clone() },
             paint.yes_no(route.selected),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bgp::policy::Role;
-use bgp::speaker::{AllowAsIn, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
+use bgp::speaker::{AddPath, AllowAsIn, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
 use bgp::types::{AS_TRANS, Asn, Families, Family};
 
 use super::export::{self, Export};
@@ -43,6 +43,7 @@ options! {
     remote_as: RemoteAs,
     key: Key,
     families: Families,
+    add_path: AddPath,
     allowas_in: AllowAsIn,
     hold_time: Duration,
     keepalive: Duration,
@@ -76,6 +77,7 @@ impl Options {
             remote_as: get("remote_as").map(|v| remote_as(&v, doc).unwrap_or_else(|| v.at(RemoteAs::Auto))),
             key: key(get("password").as_ref(), get("password_file").as_ref(), doc),
             families: get("families").and_then(|v| families(&v, doc)),
+            add_path: get("add_path").and_then(|v| add_path(&v, doc)),
             allowas_in: get("allowas_in").and_then(|v| allowas_in(&v, doc)),
             hold_time: get("hold_time").and_then(|v| hold_time(&v, doc, allow_hold_time_zero)),
             keepalive: get("keepalive").and_then(|v| whole_seconds(&v, doc, 1)),
@@ -179,6 +181,7 @@ impl Options {
             peer.password = Some(secret.clone());
         }
         set(&mut peer.families, self.families.as_ref());
+        set(&mut peer.add_path, self.add_path.as_ref());
         set(&mut peer.allowas_in, self.allowas_in.as_ref());
         set(&mut peer.hold_time, self.hold_time.as_ref());
         peer.keepalive = self.keepalive.as_ref().map(|k| k.value);
@@ -267,6 +270,42 @@ fn families(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<Families>> {
     }
     let list = items.iter().filter_map(|item| item.word(doc, &words));
     Some(value.at(list.map(|f| f.value).collect()))
+}
+
+/// `false`, one of the words for both families, or a table with a word for each.
+fn add_path(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<AddPath>> {
+    if value.is_bool() {
+        if value.bool(doc)?.value {
+            let message = "'add_path' = true does not say in which direction";
+            doc.error_hint(&value.span, message, "\"receive\", \"send\" or \"both\"");
+            return None;
+        }
+        return Some(value.at(AddPath::default()));
+    }
+    if !value.is_table() {
+        let (receive, send) = directions(value, doc)?;
+        let all = |yes| if yes { Families::ALL } else { Families::NONE };
+        return Some(value.at(AddPath { receive: all(receive), send: all(send) }));
+    }
+    let mut table = value.table(doc)?;
+    let mut add_path = AddPath::default();
+    for (key, family) in [("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)] {
+        let Some((receive, send)) = table.get(key).and_then(|v| directions(&v, doc)) else { continue };
+        if receive {
+            add_path.receive = add_path.receive.with(family);
+        }
+        if send {
+            add_path.send = add_path.send.with(family);
+        }
+    }
+    table.finish(doc);
+    Some(value.at(add_path))
+}
+
+/// Whether to receive, and whether to send.
+fn directions(value: &Value<'_>, doc: &Doc<'_>) -> Option<(bool, bool)> {
+    let words = [("receive", (true, false)), ("send", (false, true)), ("both", (true, true))];
+    value.word(doc, &words).map(|at| at.value)
 }
 
 fn allowas_in(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<AllowAsIn>> {

@@ -145,6 +145,25 @@ fn a_password_is_never_shown() {
 }
 
 #[test]
+fn add_path_is_said_for_both_families_or_for_each() {
+    use bgp::speaker::AddPath;
+    let (all, none, ipv4) = (Families::ALL, Families::NONE, Families::NONE.with(Family::Ipv4));
+    let table = [
+        ("false", none, none),
+        ("\"receive\"", all, none),
+        ("\"send\"", none, all),
+        ("\"both\"", all, all),
+        ("{ ipv4 = \"both\", ipv6 = \"receive\" }", all, ipv4),
+        ("{ ipv4 = \"receive\" }", ipv4, none),
+    ];
+    for (text, receive, send) in table {
+        let text = CONTRACT.replace("allowas_in = \"origin\"", &format!("add_path = {text}"));
+        let (config, _) = read(&text).into_result().unwrap();
+        assert_eq!(config.bgp.neighbors[0].peer.add_path, AddPath { receive, send }, "{text}");
+    }
+}
+
+#[test]
 fn defaults() {
     let text = "[bgp]\nasn = 65000\n[advertise]\nprefixes = [\"2001:db8::1/128\", \"192.0.2.1/32\"]\n[[bgp.neighbors]]\naddress = \"192.0.2.2\"\nremote_as = \"auto\"\nfamilies = [\"ipv4\"]\n";
     let (config, _) = read(text).into_result().unwrap();
@@ -233,6 +252,21 @@ fn every_fault_says_where_and_what_to_do() {
             "allowas_in = \"origin\"",
             "allowas_in = true",
             "15:14: 'allowas_in' = true does not say how often our AS may occur\n    hint: \"origin\", or a count such as 3",
+        ),
+        (
+            "allowas_in = \"origin\"",
+            "add_path = true",
+            "15:12: 'add_path' = true does not say in which direction\n    hint: \"receive\", \"send\" or \"both\"",
+        ),
+        (
+            "allowas_in = \"origin\"",
+            "add_path = \"recieve\"",
+            "15:12: 'add_path' cannot be \"recieve\"\n    hint: did you mean \"receive\"?",
+        ),
+        (
+            "allowas_in = \"origin\"",
+            "add_path = { ipv5 = \"send\" }",
+            "15:14: unknown key 'ipv5' in [bgp.peer_groups.uplink.add_path]\n    hint: did you mean 'ipv4'?",
         ),
         (
             "hold_time = \"9s\"",

@@ -176,5 +176,6 @@ fn learned(l: speaker::Learned) -> model::Learned {
         local_pref: l.local_pref,
         communities: l.communities,
         stale: l.stale,
+        path_id: l.path_id,
     }
 }

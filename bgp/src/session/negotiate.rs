@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::Ends;
-use crate::speaker::{NextHopFormat, PeerConfig, RemoteAs, SpeakerConfig};
+use crate::speaker::{AddPath, NextHopFormat, PeerConfig, RemoteAs, SpeakerConfig};
 use crate::types::{Asn, Families, Family, PeerKind};
 use crate::wire::notification::{code, open};
 use crate::wire::{self, Capability, Context, ExpectedAs, Open, OpenExpectations};
@@ -91,7 +91,15 @@ pub(super) fn our_open(speaker: &SpeakerConfig, peer: &PeerConfig, ends: &Ends, 
                 .collect(),
         });
     }
-    capabilities.push(Capability::FourOctetAs(speaker.asn));
+    let add_path: Vec<_> =
+        peer.families.iter().filter_map(|family| Some((family, peer.add_path.mode(family)?))).collect();
+    if !add_path.is_empty() {
+        let tuple = |(family, mode): (Family, u8)| {
+            let (afi, safi) = family.afi_safi();
+            (afi, safi, mode)
+        };
+        capabilities.push(Capability::AddPath(add_path.into_iter().map(tuple).collect()));
+    }
     capabilities.push(Capability::EnhancedRouteRefresh);
     if ends.is_link_local() && matches!(peer.next_hop_format, NextHopFormat::Auto | NextHopFormat::Single) {
         capabilities.push(Capability::LinkLocalNextHop);
@@ -144,8 +152,18 @@ pub(super) fn negotiate(
         ..Context::default()
     };
     // RFC 8654 §4: we may send longer messages if the peer announced it can take them; it may if we did.
-    let send = Context { extended_message: has(&Capability::ExtendedMessage), ..context.clone() };
-    let receive = Context { extended_message: offered(&Capability::ExtendedMessage), ..context };
+    // RFC 7911 §4: identifiers go with a family in one direction if one side offered to send them and the other to receive them.
+    let (our_paths, their_paths) = (add_path(&ours.capabilities), add_path(&theirs.capabilities));
+    let send = Context {
+        extended_message: has(&Capability::ExtendedMessage),
+        add_path: our_paths.send.and(their_paths.receive).and(families),
+        ..context.clone()
+    };
+    let receive = Context {
+        extended_message: offered(&Capability::ExtendedMessage),
+        add_path: our_paths.receive.and(their_paths.send).and(families),
+        ..context
+    };
     Ok(Negotiated {
         kind,
         asn: theirs.asn(),
@@ -187,6 +205,23 @@ fn families(capabilities: &[Capability]) -> Families {
 /// Whether the list has RFC 8950 for IPv4 unicast with an IPv6 next hop.
 fn ipv4_over_ipv6(capabilities: &[Capability]) -> bool {
     capabilities.iter().any(|c| matches!(c, Capability::ExtendedNextHop(tuples) if tuples.contains(&(1, 1, 2))))
+}
+
+/// What a list of capabilities offers of ADD-PATH. Of several words on one family the last one counts.
+fn add_path(capabilities: &[Capability]) -> AddPath {
+    let listed = capabilities.iter().filter_map(|c| match c {
+        Capability::AddPath(families) => Some(families),
+        _ => None,
+    });
+    let listed: Vec<_> = listed.flatten().collect();
+    let mode = |family: Family| {
+        let last = listed.iter().rev().find(|(afi, safi, _)| (*afi, *safi) == family.afi_safi());
+        last.map_or(0, |(_, _, mode)| *mode)
+    };
+    AddPath {
+        receive: Family::ALL.into_iter().filter(|family| mode(*family) & 1 != 0).collect(),
+        send: Family::ALL.into_iter().filter(|family| mode(*family) & 2 != 0).collect(),
+    }
 }
 
 fn peer_restart(capabilities: &[Capability], common: Families) -> Option<PeerRestart> {
@@ -332,6 +367,35 @@ mod tests {
         };
         assert!(negotiate(&speaker, &peer, &ours, &with).unwrap().send.extended_next_hop);
         assert!(!negotiate(&speaker, &peer, &ours, &open(65001)).unwrap().send.extended_next_hop);
+    }
+
+    #[test]
+    fn path_identifiers_go_where_one_side_sends_and_the_other_receives() {
+        const IPV4: Families = Families::NONE.with(Family::Ipv4);
+        const IPV6: Families = Families::NONE.with(Family::Ipv6);
+        let (all, none) = (Families::ALL, Families::NONE);
+        // (we receive, we send), what the peer's capabilities list, (identifiers received, sent).
+        let table = [
+            ((all, all), vec![vec![(1, 1, 3), (2, 1, 3)]], (all, all)),
+            ((all, none), vec![vec![(1, 1, 3), (2, 1, 3)]], (all, none)),
+            ((none, IPV6), vec![vec![(1, 1, 1), (2, 1, 1)]], (none, IPV6)),
+            ((all, all), vec![vec![(1, 1, 1), (2, 1, 2)]], (IPV6, IPV4)),
+            ((all, all), vec![vec![(1, 1, 3), (1, 1, 2)]], (IPV4, none)),
+            ((all, all), vec![vec![(1, 1, 3)], vec![(1, 1, 1)]], (none, IPV4)),
+            ((all, all), vec![vec![(25, 70, 3), (1, 2, 3)]], (none, none)),
+            ((all, all), vec![], (none, none)),
+        ];
+        for ((receive, send), listed, expected) in table {
+            let speaker = speaker();
+            let peer = PeerConfig { add_path: AddPath { receive, send }, ..peer(RemoteAs::Internal) };
+            let ours = our_open(&speaker, &peer, &ends(false), false);
+            let offers = ours.capabilities.iter().any(|c| matches!(c, Capability::AddPath(_)));
+            assert_eq!(offers, !(receive.is_empty() && send.is_empty()));
+            let mut theirs = open(OUR_AS);
+            theirs.capabilities.extend(listed.iter().cloned().map(Capability::AddPath));
+            let negotiated = negotiate(&speaker, &peer, &ours, &theirs).unwrap();
+            assert_eq!((negotiated.receive.add_path, negotiated.send.add_path), expected, "{listed:?}");
+        }
     }
 
     #[test]

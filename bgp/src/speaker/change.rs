@@ -31,6 +31,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         (Reset, "remote_as", old.remote_as != new.remote_as),
         (Reset, "password", old.password != new.password),
         (Reset, "families", old.families != new.families),
+        (Reset, "add_path", old.add_path != new.add_path),
         (Reset, "hold_time", old.hold_time != new.hold_time),
         (Reset, "keepalive", old.keepalive != new.keepalive),
         (Reset, "ttl_security", old.ttl_security != new.ttl_security),

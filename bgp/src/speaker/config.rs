@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::{ExportRule, PrefixList, Role};
-use crate::types::{Asn, Families};
+use crate::types::{Asn, Families, Family};
 
 /// The port of BGP (RFC 4271 §4).
 pub const BGP_PORT: u16 = 179;
@@ -150,6 +150,27 @@ pub enum AllowAsIn {
     Count(u8),
 }
 
+/// The families in which several paths to a prefix are told apart by their identifiers (RFC 7911), where the peer agrees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AddPath {
+    /// The peer may tell us several paths.
+    pub receive: Families,
+    /// Ours carry identifiers; there is one to each prefix.
+    pub send: Families,
+}
+
+impl AddPath {
+    /// Send/Receive of the capability for `family`, if it is listed there (RFC 7911 §4): 1 receive, 2 send, 3 both.
+    pub const fn mode(self, family: Family) -> Option<u8> {
+        match (self.receive.contains(family), self.send.contains(family)) {
+            (false, false) => None,
+            (true, false) => Some(1),
+            (false, true) => Some(2),
+            (true, true) => Some(3),
+        }
+    }
+}
+
 /// How an IPv6 next hop on a link-local session is written (RFC 2545 §3 leaves the case without a global address open).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NextHopFormat {
@@ -177,6 +198,8 @@ pub struct PeerConfig {
     pub password: Option<Secret>,
     /// Families to offer; those the peer offers too are exchanged.
     pub families: Families,
+    /// Several paths to a prefix (RFC 7911): off by default.
+    pub add_path: AddPath,
     /// Whether routes with our own AS in their path are accepted.
     pub allowas_in: AllowAsIn,
     /// Proposed hold time; 0 or at least 3 s (RFC 4271 §4.2).
@@ -228,6 +251,7 @@ impl PeerConfig {
             remote_as,
             password: None,
             families: Families::ALL,
+            add_path: AddPath::default(),
             allowas_in: AllowAsIn::No,
             hold_time: Duration::from_secs(90),
             keepalive: None,

@@ -27,7 +27,8 @@ use bytes::{Bytes, BytesMut};
 
 pub use change::{Change, Impact, classify, classify_speaker};
 pub use config::{
-    AllowAsIn, BGP_PORT, GracefulRestart, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret, SpeakerConfig,
+    AddPath, AllowAsIn, BGP_PORT, GracefulRestart, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret,
+    SpeakerConfig,
 };
 pub use connection::Counters;
 pub use event::Event;

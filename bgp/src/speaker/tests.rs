@@ -7,7 +7,7 @@ use super::*;
 use crate::policy::PrefixList;
 use crate::rib::{AdjOut, ExportContext, Origination};
 use crate::types::{Families, Family, Prefix};
-use crate::wire::{self, Capability, Context, Message, Notification, Open};
+use crate::wire::{self, AsPath, Attributes, Capability, Context, Message, Nlri, Notification, Open, Origin, Update};
 
 const OUR_AS: u32 = 65001;
 const PEER_AS: u32 = 65002;
@@ -67,6 +67,11 @@ impl Play {
     }
 
     fn establish(&mut self) {
+        self.establish_with([]);
+    }
+
+    /// The same with more capabilities of the peer.
+    fn establish_with(&mut self, more: impl IntoIterator<Item = Capability>) {
         let conn = self.speaker.accept(self.now, ends(), None).unwrap();
         self.conn = Some(conn);
         self.closed = false;
@@ -75,10 +80,17 @@ impl Play {
             let (afi, safi) = family.afi_safi();
             Capability::Multiprotocol { afi, safi }
         });
-        let capabilities = families.into_iter().chain([Capability::RouteRefresh]).collect();
+        let capabilities = families.into_iter().chain([Capability::RouteRefresh]).chain(more).collect();
         self.say(&Message::Open(Open::new(PEER_AS, 90, Ipv4Addr::new(10, 0, 0, 2), capabilities)));
         self.say(&Message::Keepalive);
         assert_eq!(self.state(), "Established");
+    }
+
+    /// An UPDATE written as this session has it.
+    fn tell(&mut self, update: Update, context: &Context) {
+        let mut bytes = BytesMut::new();
+        wire::encode(&Message::Update(Box::new(update)), context, &mut bytes).unwrap();
+        self.say_bytes(&bytes);
     }
 
     fn state(&self) -> &'static str {
@@ -365,4 +377,51 @@ fn what_is_seen_from_outside_has_the_promised_names() {
     assert_eq!(learned["next_hops"][0], "10.0.0.2");
     play.speaker.handle(play.now, Input::Acknowledged { conn: play.conn.unwrap() });
     assert!(play.speaker.routes()[0].neighbors[0].acknowledged);
+}
+
+/// What a peer in another AS says of a path to 192.0.2.1/32.
+fn path(path_id: u32, next_hop: [u8; 4], asns: &[u32]) -> Update {
+    let attributes =
+        Attributes { origin: Some(Origin::Igp), as_path: Some(AsPath::sequence(asns)), ..Attributes::default() };
+    let nlri = vec![Nlri { prefix: "192.0.2.1/32".parse().unwrap(), path_id: Some(path_id) }];
+    Update { attributes, nlri, next_hop: Some(next_hop.into()), ..Update::default() }
+}
+
+#[test]
+fn two_paths_of_one_peer_are_used_together() {
+    let ipv4 = Families::NONE.with(Family::Ipv4);
+    let add_path = AddPath { receive: Families::ALL, send: ipv4 };
+    let mut play = Play::new(PeerConfig { add_path, ..peer_config() });
+    play.establish_with([Capability::AddPath(vec![(1, 1, 3)]), Capability::FourOctetAs(PEER_AS)]);
+    let context = Context { add_path: ipv4, ..session_context() };
+    play.tell(path(0, [10, 0, 0, 2], &[PEER_AS, 7]), &context);
+    play.tell(path(u32::MAX, [10, 0, 0, 3], &[PEER_AS, 8]), &context);
+    play.tell(path(5, [10, 0, 0, 4], &[PEER_AS, 8, 9]), &context);
+    let seen = |play: &Play| -> Vec<_> {
+        let learned = play.speaker.learned().into_iter();
+        learned.map(|l| (l.path_id, l.next_hops[0].clone(), l.selected)).collect()
+    };
+    let expected = [(Some(0), "10.0.0.2", true), (Some(u32::MAX), "10.0.0.3", true), (Some(5), "10.0.0.4", false)];
+    assert_eq!(seen(&play), expected.map(|(id, hop, used)| (id, hop.to_owned(), used)));
+    // One path replaces itself, and goes alone.
+    play.tell(path(0, [10, 0, 0, 9], &[PEER_AS, 7]), &context);
+    let nlri = Nlri { prefix: "192.0.2.1/32".parse().unwrap(), path_id: Some(u32::MAX) };
+    play.tell(Update { withdrawn: vec![nlri], ..Update::default() }, &context);
+    let expected = [(Some(0), "10.0.0.9", true), (Some(5), "10.0.0.4", false)];
+    assert_eq!(seen(&play), expected.map(|(id, hop, used)| (id, hop.to_owned(), used)));
+    // Ours goes out with the identifier 1.
+    play.speaker.set_routes(routes([1]));
+    let conn = play.conn.unwrap();
+    let mut bytes = BytesMut::new();
+    play.speaker.transmit(play.now, conn, &mut bytes, 4096);
+    assert!(bytes.windows(9).any(|window| window == [0, 0, 0, 1, 32, 192, 0, 2, 1]), "{bytes:x?}");
+    // Without an identifier the prefix cannot be read: the session cannot go on (RFC 7911 §5, RFC 7606 §5.3).
+    play.tell(
+        Update {
+            nlri: vec![Nlri::from(Prefix::new([192, 0, 2, 1].into(), 32).unwrap())],
+            ..path(1, [10, 0, 0, 2], &[PEER_AS])
+        },
+        &session_context(),
+    );
+    assert_eq!(play.farewell().map(|n| (n.code, n.subcode)), Some((3, 10)));
 }

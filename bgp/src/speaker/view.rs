@@ -181,6 +181,8 @@ pub struct Learned {
     pub communities: Vec<String>,
     /// Kept over a graceful restart and not confirmed yet.
     pub stale: bool,
+    /// Which of several paths of this peer, where it gives them identifiers (RFC 7911).
+    pub path_id: Option<u32>,
 }
 
 impl Speaker {
@@ -241,6 +243,7 @@ impl Speaker {
                     local_pref: attributes.local_pref,
                     communities: communities_text(attributes),
                     stale,
+                    path_id: candidate.path_id,
                 }
             })
             .collect()
