@@ -12,7 +12,7 @@ use ovn_bgpd::nb::View;
 use ovn_bgpd::ovsdb::value::Database;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use world::{Change, apply, base, change, facts};
+use world::{Change, Column, apply, base, change, facts};
 
 fn options() -> impl Strategy<Value = Options> {
     (any::<(bool, bool, bool, bool, bool)>(), prop::option::of(Just("scope-a".to_owned()))).prop_map(
@@ -42,6 +42,54 @@ fn compute(database: &Database, options: &Options) -> Desired {
     desired::compute(&View::new(database).0, &facts(), options)
 }
 
+/// Takes the batches in one after the other, and compares with a fresh start after each.
+fn follow(batches: &[Vec<Change>], options: &Options) -> Result<(), TestCaseError> {
+    let facts = facts();
+    let mut database = database(&[], 0);
+    let (mut view, _) = View::new(&database);
+    let mut before = desired::compute(&view, &facts, options);
+    let mut kept = before.clone();
+    let mut scope = Scope::new(&view, &facts);
+    for batch in batches {
+        let changed: Vec<_> = batch.iter().map(|change| apply(&mut database, change, 0)).collect();
+        let applied = view.apply(&database, changed);
+        let (fresh, warnings) = View::new(&database);
+        prop_assert_eq!(&view, &fresh);
+        let mut bad: Vec<_> = view.bad().cloned().collect();
+        bad.sort();
+        prop_assert_eq!(bad, warnings);
+        let after = desired::compute(&view, &facts, options);
+        if !applied.touched.iter().any(|touched| scope.concerns(&view, touched)) {
+            prop_assert_eq!(&before, &after);
+        }
+        if desired::update(&mut kept, &view, &facts, options, &scope, &applied.touched).is_some() {
+            prop_assert_eq!(&kept, &after);
+        } else {
+            prop_assert_eq!(&kept, &before, "an update that is given up changes nothing");
+            kept = after.clone();
+        }
+        before = after;
+        scope = Scope::new(&view, &facts);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_said_of_an_interface_survives_the_nat_row_that_names_it() {
+    let row = |label: &str, table, columns| Change { table, label: label.to_owned(), columns };
+    let text = |text: &str| Column::Strings(vec![text.to_owned()]);
+    let ids = [
+        ("neutron:cidrs", "10.0.0.1/24"),
+        ("neutron:device_owner", "network:router_interface"),
+        ("neutron:device_id", "neutron-r0"),
+    ];
+    let ids = Column::Map(ids.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
+    let down = [("name", text("port-1")), ("type", text("router")), ("external_ids", ids)];
+    let interface = row("row-1", "Logical_Switch_Port", Some(down.into()));
+    let options = Options { expose_tenant_networks: true, ..Options::default() };
+    follow(&[vec![interface], vec![row("row-0", "NAT", None)]], &options).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -60,33 +108,7 @@ proptest! {
         batches in vec(vec(change(20), 1..4), 1..25),
         options in options(),
     ) {
-        let facts = facts();
-        let mut database = database(&[], 0);
-        let (mut view, _) = View::new(&database);
-        let mut before = desired::compute(&view, &facts, &options);
-        let mut kept = before.clone();
-        let mut scope = Scope::new(&view, &facts);
-        for batch in &batches {
-            let changed: Vec<_> = batch.iter().map(|change| apply(&mut database, change, 0)).collect();
-            let applied = view.apply(&database, changed);
-            let (fresh, warnings) = View::new(&database);
-            prop_assert_eq!(&view, &fresh);
-            let mut bad: Vec<_> = view.bad().cloned().collect();
-            bad.sort();
-            prop_assert_eq!(bad, warnings);
-            let after = desired::compute(&view, &facts, &options);
-            if !applied.touched.iter().any(|touched| scope.concerns(&view, touched)) {
-                prop_assert_eq!(&before, &after);
-            }
-            if desired::update(&mut kept, &view, &facts, &options, &scope, &applied.touched).is_some() {
-                prop_assert_eq!(&kept, &after);
-            } else {
-                prop_assert_eq!(&kept, &before, "an update that is given up changes nothing");
-                kept = after.clone();
-            }
-            before = after;
-            scope = Scope::new(&view, &facts);
-        }
+        follow(&batches, &options)?;
     }
 
     /// Whatever the rows say, an announcement stands on objects that are wired, and there is an explanation for every address.

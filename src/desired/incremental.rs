@@ -88,6 +88,11 @@ impl Rows {
             }
         }
         for name in &rows.ports {
+            // A NAT row may name anything: an interface of a router, of which other rules have something to say.
+            let speaks_for_itself = |port: &Port| matches!(port.port_type, PortType::Vif | PortType::Virtual);
+            if ctx.view.port(name).is_some_and(|port| !speaks_for_itself(port)) {
+                return None;
+            }
             for (_, nat) in ctx.view.nats_of_port(name) {
                 port_of(ctx, nat)?;
                 rows.floating.insert(nat.external_ip);
