@@ -31,9 +31,13 @@ impl Daemon {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("c.toml");
         fs::write(&config, text(&directory.path().join("s.sock"), rest)).unwrap();
-        let process = run(&config).stderr(Stdio::null()).spawn().unwrap();
-        let daemon = Self { directory, process };
-        eventually("the daemon answers", || daemon.command(&["show", "summary"]).status.success());
+        let log = fs::File::create(directory.path().join("log")).unwrap();
+        let process = run(&config).stderr(log).spawn().unwrap();
+        let mut daemon = Self { directory, process };
+        eventually("the daemon answers", || {
+            assert!(daemon.process.try_wait().unwrap().is_none(), "the daemon ended: {}", daemon.log());
+            daemon.command(&["show", "summary"]).status.success()
+        });
         daemon
     }
 
@@ -43,6 +47,11 @@ impl Daemon {
 
     fn socket(&self) -> PathBuf {
         self.directory.path().join("s.sock")
+    }
+
+    /// What it has said so far.
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
     fn command(&self, arguments: &[&str]) -> Output {
@@ -135,6 +144,42 @@ fn a_second_daemon_ends_before_any_neighbour_hears_of_it() {
         // It has not even tried to listen, let alone to dial.
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(daemon.command(&["show", "neighbors"]).status.success(), "the first one is untouched");
+    });
+}
+
+#[test]
+fn two_daemons_in_a_namespace_neither_wire_nor_install_both_but_speak_both() {
+    in_namespace(|| {
+        // The database is not there: it is the section that counts.
+        let ovn = "[ovn]\novs = \"unix:/nonexistent/db.sock\"\nnb = \"unix:/nonexistent/nb.sock\"";
+        let fib = "[fib]\ninstall = \"all\"";
+        let mut first = Daemon::start(&format!("{ovn}\n{fib}"));
+        let pid = first.process.id();
+        let refused = |rest: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            let config = directory.path().join("c.toml");
+            fs::write(&config, text(&directory.path().join("s.sock"), rest).replace("1790", "1791")).unwrap();
+            let output = run(&config).output().unwrap();
+            assert_eq!(output.status.code(), Some(4));
+            assert!(!directory.path().join("s.sock").exists(), "nothing is left of it");
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let log = refused(ovn);
+        assert!(log.contains(&format!("another daemon (pid {pid}) already wires addresses in this network")), "{log}");
+        let log = refused(fib);
+        assert!(log.contains(&format!("another daemon (pid {pid}) already installs learned routes")), "{log}");
+        assert!(log.contains("leave [fib] install out of this configuration"), "{log}");
+
+        let plain = Daemon::start("");
+        fs::write(plain.config(), text(&plain.socket(), fib)).unwrap();
+        let output = plain.command(&["reload"]);
+        assert_eq!(output.status.code(), Some(1), "a reload is refused as a start is");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(String::from_utf8(said).unwrap().contains(&format!("(pid {pid})")));
+
+        first.process.kill().unwrap();
+        first.process.wait().unwrap();
+        plain.reload(fib);
     });
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::bfd::Bfd;
 use super::fib::Fib;
 use super::host_routes;
+use super::lock::Locks;
 use super::ovn::{Happened, Ovn};
 use super::speaker::Speaker;
 use crate::actuate::OpError;
@@ -39,6 +40,7 @@ pub(super) struct Agent {
     pub(super) bfd: Bfd,
     pub(super) fib: Option<Fib>,
     pub(super) kernel: Kernel,
+    pub(super) locks: Locks,
     monitor: Option<Monitor>,
     /// The kernel's notices have failed: when to try again.
     monitor_again: Option<Instant>,
@@ -61,7 +63,12 @@ enum Woken {
 }
 
 impl Agent {
-    pub(super) fn new(config: Config, speaker: Speaker, queries: mpsc::Receiver<Query>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: Config,
+        locks: Locks,
+        speaker: Speaker,
+        queries: mpsc::Receiver<Query>,
+    ) -> anyhow::Result<Self> {
         let marks = Marks { rule_priority: config.wiring.rule_priority, protocol: config.wiring.route_protocol };
         let ovn = match &config.ovn {
             Some(settings) => Some(Ovn::new(settings, config.options(), &config.wiring, super::speaker::seed())?),
@@ -81,6 +88,7 @@ impl Agent {
             speaker,
             bfd,
             kernel: Kernel::new(marks),
+            locks,
             monitor: None,
             monitor_again: None,
             queries,

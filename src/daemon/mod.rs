@@ -21,6 +21,7 @@ mod agent;
 mod bfd;
 mod fib;
 mod host_routes;
+mod lock;
 mod ovn;
 mod reload;
 mod source;
@@ -52,6 +53,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // First of all: where a daemon is running already this fails, before its neighbours see a second speaker and take it for a
     // restart of the first (RFC 4724 §4.2).
     let server = crate::api::Server::bind(&config.api).await?;
+    let locks = lock::Locks::take(&config)?;
     let speaker = speaker::start(&config)?;
     let daemon = Daemon::new(asked, speaker.clone());
     let (stop, stopped) = watch::channel(false);
@@ -68,7 +70,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(problem) = missing_capability(&config) {
         tracing::error!("{problem}");
     }
-    let outcome = Agent::new(config, speaker, queries)?.run().await;
+    let outcome = Agent::new(config, locks, speaker, queries)?.run().await;
     // The socket's file goes with the server.
     drop(stop);
     if let Ok(Err(error)) = tokio::time::timeout(API_GRACE, api).await.unwrap_or(Ok(Ok(()))) {

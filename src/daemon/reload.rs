@@ -23,11 +23,15 @@ pub(super) fn reload(agent: &mut Agent, dry_run: bool) -> ReloadReport {
     };
     let report = compare(&agent.config, &agent.started_with, &new, dry_run);
     if !dry_run {
+        if let Err(error) = agent.locks.extend(&new) {
+            return ReloadReport { accepted: false, problems: vec![error.to_string()], ..report };
+        }
         tracing::info!(neighbors = ?summary(&report), changes = ?report.changes, "configuration reloaded");
         for what in &report.restart_needed {
             tracing::warn!("{what} takes effect only after a restart");
         }
         agent.adopt(new);
+        agent.locks.shrink(&agent.config);
     }
     report
 }
