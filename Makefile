@@ -37,8 +37,8 @@ interop-full: deps build ## the full product of the matrix
 bench: deps build ## the figures of docs/performance.md
 	@interop/run bench
 
-bench-bfd: ## 128 BFD sessions at 50 ms beside two busy threads for SECONDS_BFD (default 600); root
-	cargo run --release --locked -p bgp --example bfd_load -- 128 50 3 $(or $(SECONDS_BFD),600) 2
+bench-bfd: ## BFD beside busy threads and a busy speaker for SECONDS_BFD (default 600): false downs, jitter, processor time; root
+	cargo run --release --locked -p bgp --example bfd_load -- $(or $(SECONDS_BFD),600)
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 600)
 	@for target in bgp/fuzz/targets/*.rs; do \

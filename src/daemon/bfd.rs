@@ -134,7 +134,7 @@ pub(super) fn register_metrics(registry: &mut Registry, snapshot: &Snapshot) {
     registry.register("bfd_packets_discarded", "BFD packets received and refused, by rule", discarded);
     let late = Family::<Late, Counter>::default();
     let bounds = Lateness::BOUNDS.iter().map(ToString::to_string).chain(["more".to_owned()]);
-    for (at_most_ms, count) in bounds.zip(snapshot.lateness.counts()) {
+    for (at_most_ms, count) in bounds.zip(snapshot.punctuality.lateness.counts()) {
         late.get_or_create(&Late { at_most_ms }).inc_by(*count);
     }
     registry.register("bfd_packets_late", "BFD packets of ours by how late they were sent", late);

@@ -5,20 +5,23 @@
 //! | [`packet`] | control packets ⇄ values |
 //! | [`auth`] | the authentication section (RFC 5880 §6.7) |
 //! | [`session`] | one session: states, timers, poll sequences |
+//! | [`pace`] | how punctual our own packets are |
 //! | [`table`] | all sessions of a host: which one a packet belongs to, what is dropped and why |
 //!
 //! A driver feeds packets with the time the *kernel* received them, empties its socket before it calls `tick`, and so never
 //! declares a session down because it was itself late.
 
 pub mod auth;
+pub mod pace;
 pub mod packet;
 pub mod session;
 pub mod table;
 
 pub use auth::{Auth, AuthKind};
+pub use pace::{Lateness, Punctuality};
 pub use packet::{Diagnostic, Packet, State};
 pub use session::{Session, SessionConfig, Transition};
-pub use table::{Arrival, Lateness, Output, SessionKey, Table};
+pub use table::{Arrival, Output, SessionKey, Table};
 
 /// Why a packet was dropped. Each is a rule of RFC 5880 §6.8.6, RFC 5881 §5 or RFC 5880 §6.7, in the order they are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]

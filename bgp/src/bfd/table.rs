@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Discard;
 use super::auth::Auth;
+use super::pace::Punctuality;
 use super::packet::{Packet, State};
 use super::session::{Session, SessionConfig, Transition};
 use crate::rng::Rng;
@@ -35,8 +36,8 @@ pub struct Arrival<'a> {
 /// What the driver has to do or to pass on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send this UDP payload on the session's socket.
-    Send(SessionKey, Vec<u8>),
+    /// The session has a packet to send: take it with [`Table::transmit`], one after the other until there is none.
+    Due(SessionKey),
     /// The session has changed its state.
     Changed(SessionKey, Transition),
 }
@@ -56,33 +57,31 @@ pub struct Counters {
     pub down: u64,
 }
 
-/// How late our own packets were, the proof that a session which the peer declared down was not our doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lateness([u64; Lateness::BOUNDS.len() + 1]);
-
-impl Lateness {
-    /// Upper bounds of the classes in milliseconds, inclusive; one class more has no bound.
-    pub const BOUNDS: [u64; 8] = [1, 2, 5, 10, 20, 50, 100, 500];
-
-    /// Packets in each class.
-    pub const fn counts(&self) -> &[u64] {
-        &self.0
-    }
-
-    fn note(&mut self, late: Duration) {
-        let class = Self::BOUNDS.iter().position(|bound| late <= Duration::from_millis(*bound));
-        if let Some(count) = self.0.get_mut(class.unwrap_or(Self::BOUNDS.len())) {
-            *count += 1;
-        }
-    }
-}
-
 /// A session with what surrounds it.
 #[derive(Debug)]
 struct Entry {
     session: Session,
     counters: Counters,
+    discards: BTreeMap<Discard, u64>,
+    punctuality: Punctuality,
     since: Instant,
+}
+
+/// A session to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Which.
+    pub key: &'a SessionKey,
+    /// The machine.
+    pub session: &'a Session,
+    /// What was counted.
+    pub counters: Counters,
+    /// Packets that named the session and were dropped, by rule.
+    pub discards: &'a BTreeMap<Discard, u64>,
+    /// How punctual our packets were.
+    pub punctuality: Punctuality,
+    /// When its state last changed.
+    pub since: Instant,
 }
 
 /// All sessions of a host.
@@ -92,18 +91,22 @@ pub struct Table {
     sessions: BTreeMap<SessionKey, Entry>,
     by_discriminator: BTreeMap<u32, SessionKey>,
     discards: BTreeMap<Discard, u64>,
-    lateness: Lateness,
+    punctuality: Punctuality,
+    /// Nothing is due before; `None`: to be looked up. A packet that comes in, as most wakings are for, then costs no look at all
+    /// the other sessions.
+    quiet_until: Option<Instant>,
 }
 
 impl Table {
     /// No session. The seed spreads discriminators and transmission times.
-    pub const fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self {
             rng: Rng::new(seed),
             sessions: BTreeMap::new(),
             by_discriminator: BTreeMap::new(),
             discards: BTreeMap::new(),
-            lateness: Lateness([0; Lateness::BOUNDS.len() + 1]),
+            punctuality: Punctuality::default(),
+            quiet_until: None,
         }
     }
 
@@ -111,6 +114,7 @@ impl Table {
     pub fn set(&mut self, now: Instant, key: SessionKey, config: SessionConfig, auth: Option<Auth>) {
         if let Some(entry) = self.sessions.get_mut(&key) {
             entry.session.reconfigure(now, config);
+            self.quiet_until = None;
             return;
         }
         let discriminator = loop {
@@ -127,8 +131,16 @@ impl Table {
 
     /// Adds a session that exists already.
     pub fn adopt(&mut self, now: Instant, key: SessionKey, session: Session) {
+        self.quiet_until = None;
         self.by_discriminator.insert(session.local_discriminator(), key.clone());
-        self.sessions.insert(key, Entry { session, counters: Counters::default(), since: now });
+        let entry = Entry {
+            session,
+            counters: Counters::default(),
+            discards: BTreeMap::new(),
+            punctuality: Punctuality::default(),
+            since: now,
+        };
+        self.sessions.insert(key, entry);
     }
 
     /// Forgets a session without a word; use [`Table::set_admin_down`] for a Detection Time first if the peer is to keep BGP.
@@ -142,6 +154,7 @@ impl Table {
     pub fn set_admin_down(&mut self, now: Instant, key: &SessionKey, down: bool) {
         if let Some(entry) = self.sessions.get_mut(key) {
             entry.session.set_admin_down(now, down);
+            self.quiet_until = None;
         }
     }
 
@@ -170,9 +183,17 @@ impl Table {
         } else {
             entry.session.receive(arrival.at, &packet, covered)
         };
+        if entry.session.is_urgent() {
+            self.quiet_until = None;
+        } else if let (Some(until), Some(at)) = (self.quiet_until, entry.session.next_deadline()) {
+            self.quiet_until = Some(until.min(at));
+        }
         match outcome {
             Ok(()) => entry.counters.received += 1,
-            Err(_) => entry.counters.dropped += 1,
+            Err(rule) => {
+                entry.counters.dropped += 1;
+                *entry.discards.entry(rule).or_default() += 1;
+            }
         }
         outcome.map(|()| key)
     }
@@ -197,9 +218,14 @@ impl Table {
             .ok_or(Discard::NoSession)
     }
 
-    /// Time has passed, and every packet the sockets hold was given to [`Table::receive`]. Answers what there is to do.
+    /// Time has passed, and every packet the sockets hold was given to [`Table::receive`]. Answers what there is to do. If there is
+    /// a packet to send, those of other sessions that would be due in a moment go out as well.
     pub fn tick(&mut self, now: Instant) -> Vec<Output> {
-        let mut outputs = Vec::new();
+        if self.quiet_until.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
+        self.quiet_until = None;
+        let (mut outputs, mut due, mut joining) = (Vec::new(), Vec::new(), Vec::new());
         for (key, entry) in &mut self.sessions {
             entry.session.tick(now);
             if let Some(transition) = entry.session.take_transition() {
@@ -208,31 +234,52 @@ impl Table {
                 entry.counters.down += u64::from(transition.from == State::Up);
                 outputs.push(Output::Changed(key.clone(), transition));
             }
-            if let Some(at) = entry.session.transmit_at().filter(|at| *at <= now) {
-                self.lateness.note(now - at);
+            if entry.session.is_due(now) {
+                due.push(Output::Due(key.clone()));
+            } else if entry.session.may_join(now) {
+                joining.push(Output::Due(key.clone()));
             }
-            // An answer to a poll may be due besides the periodic packet.
-            while let Some(packet) = entry.session.transmit(now) {
-                entry.counters.sent += 1;
-                outputs.push(Output::Send(key.clone(), packet));
-            }
+        }
+        if !due.is_empty() {
+            outputs.append(&mut due);
+            outputs.append(&mut joining);
         }
         outputs
     }
 
-    /// When to call [`Table::tick`]; an answer to a poll is due at once.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.sessions.values().filter_map(|entry| entry.session.next_deadline()).min()
+    /// The UDP payload to send now on the session's socket; `None`: no more. An answer to a poll may be due besides the periodic
+    /// packet. `now` is read for each packet anew: the next one is due by it.
+    pub fn transmit(&mut self, now: Instant, key: &SessionKey) -> Option<Vec<u8>> {
+        let entry = self.sessions.get_mut(key)?;
+        self.quiet_until = None;
+        let packet = entry.session.transmit(now)?;
+        entry.counters.sent += 1;
+        if let Some(pace) = entry.session.take_pace() {
+            entry.punctuality.note(pace);
+            self.punctuality.note(pace);
+        }
+        Some(packet)
     }
 
-    /// Whether something has to be sent before any time passes.
-    pub fn urgent(&self) -> bool {
-        self.sessions.values().any(|entry| entry.session.answers_poll())
+    /// When to call [`Table::tick`]: perhaps a little early, never late. An answer to a poll is due at once.
+    pub fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
+        if self.quiet_until.is_none() {
+            let due = |entry: &Entry| if entry.session.is_urgent() { Some(now) } else { entry.session.next_deadline() };
+            self.quiet_until = self.sessions.values().filter_map(due).min();
+        }
+        self.quiet_until
     }
 
-    /// The sessions with their counters and the time of their last change.
-    pub fn sessions(&self) -> impl Iterator<Item = (&SessionKey, &Session, &Counters, Instant)> {
-        self.sessions.iter().map(|(key, entry)| (key, &entry.session, &entry.counters, entry.since))
+    /// The sessions with what was counted, and the time of their last change.
+    pub fn sessions(&self) -> impl Iterator<Item = Seen<'_>> {
+        self.sessions.iter().map(|(key, entry)| Seen {
+            key,
+            session: &entry.session,
+            counters: entry.counters,
+            discards: &entry.discards,
+            punctuality: entry.punctuality,
+            since: entry.since,
+        })
     }
 
     /// One session.
@@ -240,9 +287,9 @@ impl Table {
         self.sessions.get(key).map(|entry| &entry.session)
     }
 
-    /// How late our packets were.
-    pub const fn lateness(&self) -> Lateness {
-        self.lateness
+    /// How punctual our packets were.
+    pub const fn punctuality(&self) -> Punctuality {
+        self.punctuality
     }
 
     /// Packets dropped, by rule.

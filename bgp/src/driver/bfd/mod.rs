@@ -4,6 +4,7 @@
 //! reload nor a table of a million routes keeps a control packet from being sent or read. Silence is judged by when the *kernel*
 //! received the newest packet, after everything the sockets hold was read; being late ourselves takes no session down.
 
+mod alarm;
 mod receive;
 mod run;
 
@@ -18,8 +19,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{Discovered, Gone, Handle as Speaker};
 use crate::bfd::table::Counters;
-use crate::bfd::{Discard, Lateness, SessionConfig, SessionKey, State, Transition};
+use crate::bfd::{Discard, Punctuality, SessionConfig, SessionKey, State, Transition};
 use crate::speaker::PeerAddress;
+use alarm::Alarm;
 use run::Driver;
 
 /// Events a subscriber may fall behind before it misses some.
@@ -79,7 +81,11 @@ pub struct SessionStatus {
     pub detection_time: Duration,
     /// What was counted.
     pub counters: Counters,
-    /// Why the session cannot send.
+    /// Packets that named the session and were dropped, by rule.
+    pub discards: BTreeMap<Discard, u64>,
+    /// How punctual our packets were.
+    pub punctuality: Punctuality,
+    /// Why the session cannot send, or why nobody listens.
     pub error: Option<String>,
 }
 
@@ -90,8 +96,8 @@ pub struct Snapshot {
     pub sessions: Vec<SessionStatus>,
     /// Packets dropped, by rule.
     pub discards: BTreeMap<Discard, u64>,
-    /// How late our packets were.
-    pub lateness: Lateness,
+    /// How punctual our packets were.
+    pub punctuality: Punctuality,
     /// Addresses we cannot listen on, with the reason.
     pub failures: BTreeMap<SocketAddr, String>,
 }
@@ -148,11 +154,15 @@ pub fn spawn(speaker: Option<Speaker>) -> io::Result<Handle> {
         speaker,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let alarm = {
+        let _within = runtime.enter();
+        Alarm::new()?
+    };
     let seed = RandomState::new().hash_one(std::process::id());
     std::thread::Builder::new().name("bfd-log".to_owned()).spawn(move || log(told))?;
     std::thread::Builder::new().name("bfd".to_owned()).spawn(move || {
         run::claim_privileges();
-        runtime.block_on(tokio::task::unconstrained(Driver::new(links, seed).run()));
+        runtime.block_on(tokio::task::unconstrained(Driver::new(links, alarm, seed).run()));
     })?;
     Ok(Handle { commands, peers, events, down })
 }

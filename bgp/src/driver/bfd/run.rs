@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
 use super::super::sockets;
+use super::alarm::Alarm;
 use super::receive::Listeners;
 use super::{Command, Event, Links, SessionStatus, Snapshot, Watched};
+use crate::bfd::table::Seen;
 use crate::bfd::{Output, SessionKey, State, Table, Transition};
 use crate::rng::Rng;
 use crate::speaker::PeerAddress;
@@ -22,8 +23,6 @@ const FIRST_SOURCE_PORT: u16 = 49152;
 const PORTS_TRIED: usize = 16;
 /// How long a session that cannot get a socket waits.
 const RETRY: Duration = Duration::from_secs(1);
-/// The runtime's clock ticks so often, and rounds up.
-const TICK: Duration = Duration::from_millis(1);
 /// Times the last words are said at the end, when nothing can be repeated later.
 const LAST_WORDS: usize = 3;
 
@@ -45,10 +44,13 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Driver {
     links: Links,
+    alarm: Alarm,
     table: Table,
     listeners: Listeners,
     slots: BTreeMap<SessionKey, Slot>,
     down: BTreeSet<SessionKey>,
+    /// When the next session that is no longer watched is to be forgotten.
+    leaving: Option<Instant>,
     rng: Rng,
 }
 
@@ -67,32 +69,29 @@ pub(super) fn claim_privileges() {
 }
 
 impl Driver {
-    pub(super) fn new(links: Links, seed: u64) -> Self {
+    pub(super) fn new(links: Links, alarm: Alarm, seed: u64) -> Self {
         Self {
             links,
+            alarm,
             table: Table::new(seed),
             listeners: Listeners::new(Instant::now()),
             slots: BTreeMap::new(),
             down: BTreeSet::new(),
+            leaving: None,
             rng: Rng::new(!seed),
         }
     }
 
     pub(super) async fn run(mut self) {
-        let mut sleep = pin!(tokio::time::sleep_until(Instant::now().into()));
         let (mut commands_open, mut peers_open, mut discovered_open) = (true, true, true);
         loop {
             self.turn();
             let deadline = self.next_deadline();
-            if let Some(deadline) = deadline {
-                sleep.as_mut().reset(deadline.checked_sub(TICK).unwrap_or(deadline).into());
-            }
+            self.alarm.set(deadline);
+            let (alarm, listeners) = (&mut self.alarm, &self.listeners);
             tokio::select! {
-                () = poll_fn(|context| self.listeners.poll(context)) => {}
-                () = &mut sleep, if deadline.is_some() => {
-                    // What is left is below what the runtime can measure, and nobody else waits for this thread.
-                    std::thread::sleep(deadline.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default());
-                }
+                () = poll_fn(|context| alarm.poll(context)) => {}
+                () = poll_fn(|context| listeners.poll(context)) => {}
                 changed = self.links.peers.changed(), if peers_open => {
                     peers_open = changed.is_ok();
                     self.configure();
@@ -134,15 +133,18 @@ impl Driver {
         let mut lost = false;
         for output in self.table.tick(now) {
             match output {
-                Output::Send(key, packet) => self.send(now, &key, &packet),
+                Output::Due(key) => self.send_all(&key),
                 Output::Changed(key, transition) => {
                     lost |= transition.from == State::Up;
                     self.changed(key, transition);
                 }
             }
         }
-        let gone: Vec<SessionKey> =
-            self.slots.iter().filter(|(_, s)| s.is_gone(now)).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<SessionKey> = if self.leaving.is_some_and(|at| at <= now) {
+            self.slots.iter().filter(|(_, s)| s.is_gone(now)).map(|(key, _)| key.clone()).collect()
+        } else {
+            Vec::new()
+        };
         if lost || !gone.is_empty() {
             for key in &gone {
                 self.table.remove(key);
@@ -153,9 +155,9 @@ impl Driver {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let gone = self.slots.values().filter_map(|slot| slot.gone_at).min();
-        [self.table.next_deadline(), self.listeners.next_deadline(), gone].into_iter().flatten().min()
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let table = self.table.next_deadline(Instant::now());
+        [table, self.listeners.next_deadline(), self.leaving].into_iter().flatten().min()
     }
 
     /// Brings the sessions in line with the peers to be watched, and with who was discovered.
@@ -169,6 +171,7 @@ impl Driver {
         for (key, (peer, watched)) in wanted {
             self.watch(now, key, peer, watched);
         }
+        self.leaving = self.slots.values().filter_map(|slot| slot.gone_at).min();
         let addresses: Vec<IpAddr> = self.slots.keys().map(|key| key.peer).collect();
         self.listeners.configure(now, &addresses);
         self.publish_down();
@@ -275,6 +278,14 @@ impl Driver {
         });
     }
 
+    fn send_all(&mut self, key: &SessionKey) {
+        loop {
+            let now = Instant::now();
+            let Some(packet) = self.table.transmit(now, key) else { return };
+            self.send(now, key, &packet);
+        }
+    }
+
     fn send(&mut self, now: Instant, key: &SessionKey, packet: &[u8]) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if slot.socket.is_none() && slot.retry_at.is_none_or(|at| at <= now) {
@@ -299,7 +310,9 @@ impl Driver {
             self.table.set_admin_down(now, key, true);
         }
         for output in self.table.tick(now) {
-            if let Output::Send(key, packet) = output {
+            if let Output::Due(key) = output
+                && let Some(packet) = self.table.transmit(now, &key)
+            {
                 for _ in 0..LAST_WORDS {
                     self.send(now, &key, &packet);
                 }
@@ -309,9 +322,13 @@ impl Driver {
 
     fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
-        let sessions = self.table.sessions().map(|(key, session, counters, since)| {
+        let failures = self.listeners.failures();
+        let sessions = self.table.sessions().map(|seen| {
+            let Seen { key, session, counters, discards, punctuality, since } = seen;
             let (diagnostic, remote_diagnostic) = session.diagnostics();
             let slot = self.slots.get(key);
+            let deaf =
+                || failures.iter().find(|(at, _)| at.is_ipv4() == key.peer.is_ipv4()).map(|(_, why)| why.clone());
             SessionStatus {
                 peer: slot.and_then(|slot| slot.peer.clone()),
                 key: key.clone(),
@@ -325,14 +342,16 @@ impl Driver {
                 transmit_interval: session.interval(),
                 receive_interval: session.receive_interval(),
                 detection_time: session.detection_time(),
-                counters: *counters,
-                error: slot.and_then(|slot| slot.error.clone()),
+                counters,
+                discards: discards.clone(),
+                punctuality,
+                error: slot.and_then(|slot| slot.error.clone()).or_else(deaf),
             }
         });
         Snapshot {
             sessions: sessions.collect(),
             discards: self.table.discards().clone(),
-            lateness: self.table.lateness(),
+            punctuality: self.table.punctuality(),
             failures: self.listeners.failures(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use bgp::bfd::{Arrival, Auth, AuthKind, Discard, Output, Packet, Session, SessionConfig, SessionKey, State, Table};
+use bgp::bfd::{Arrival, Auth, AuthKind, Discard, Packet, Session, SessionConfig, SessionKey, State, Table};
 use serde_json::Value;
 
 use super::{Verdict, octets};
@@ -145,17 +145,11 @@ fn compare_fields(payload: &[u8], expect: &Value) -> Result<(), String> {
 }
 
 fn compare_session(table: &mut Table, key: &SessionKey, now: Instant, expect: &Value) -> Result<(), String> {
-    let sent: Vec<Vec<u8>> = table
-        .tick(now)
-        .into_iter()
-        .filter_map(|output| match output {
-            Output::Send(to, payload) if to == *key => Some(payload),
-            _ => None,
-        })
-        .collect();
+    table.tick(now);
+    let sent: Vec<Vec<u8>> = std::iter::from_fn(|| table.transmit(now, key)).collect();
     let finals = sent.iter().filter_map(|payload| Packet::parse(payload).ok()).filter(|(packet, _)| packet.r#final);
     let replied = finals.count() > 0;
-    let (_, session, ..) = table.sessions().find(|(k, ..)| *k == key).ok_or("the session is gone")?;
+    let session = table.session(key).ok_or("the session is gone")?;
     let got = serde_json::json!({
         "session_local_discr": session.local_discriminator(),
         "state_after": session.state().to_string(),
