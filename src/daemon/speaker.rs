@@ -23,20 +23,15 @@ pub(super) fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// What the driver is given.
-fn driver_config(config: &Config) -> bgp::driver::Config {
+/// Starts the speaker on its own thread.
+pub(super) fn start(config: &Config) -> std::io::Result<Speaker> {
     let mut driver = config.driver();
     if let Some(graceful) = &mut driver.speaker.graceful_restart {
         // The wiring of a former run stays in the kernel and on the bridges, so forwarding went on meanwhile. Where there was no
         // former run the peer has nothing to keep, and the bit means nothing (RFC 4724 §3).
         graceful.restarted = true;
     }
-    driver
-}
-
-/// Starts the speaker on its own thread.
-pub(super) fn start(config: &Config) -> std::io::Result<Speaker> {
-    let (handle, _thread) = bgp::driver::spawn(driver_config(config))?;
+    let (handle, _thread) = bgp::driver::spawn(driver)?;
     Ok(Speaker { handle })
 }
 
@@ -46,8 +41,9 @@ impl Speaker {
     }
 
     pub(super) fn reconfigure(&self, config: &Config) {
-        // A speaker that is gone has ended the daemon, or is about to.
-        let _ = self.handle.reconfigure(driver_config(config));
+        // A neighbour that is new has no routes of ours from before a restart. A speaker that is gone has ended the daemon, or is
+        // about to.
+        let _ = self.handle.reconfigure(config.driver());
     }
 
     /// Ends all sessions. On the way to a restart the peers are to keep our routes (RFC 4724), because the wiring stays; after

@@ -2,22 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::io::{self, IoSliceMut};
+use std::io::IoSliceMut;
 use std::net::{Ipv6Addr, SocketAddrV6};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn6, bind,
-    recv, recvmsg, socket,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg};
 use socket2::Socket;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-use super::Handle;
-use super::sockets;
+use super::links::{self, Notices};
+use super::{Handle, sockets};
 use crate::unnumbered::message::Message;
 use crate::unnumbered::{Discovery, Output, Settings};
 
@@ -53,7 +50,7 @@ struct Link {
 pub(super) async fn run(handle: Handle, mut wanted: watch::Receiver<BTreeSet<String>>, seed: u64) {
     let mut interfaces: BTreeMap<String, Interface> = BTreeMap::new();
     let notices =
-        notices().inspect_err(|error| tracing::warn!(%error, "links are looked at every few seconds only")).ok();
+        Notices::open().inspect_err(|error| tracing::warn!(%error, "links are looked at every few seconds only")).ok();
     let mut look_at = Instant::now();
     loop {
         let now = Instant::now();
@@ -80,7 +77,7 @@ pub(super) async fn run(handle: Handle, mut wanted: watch::Receiver<BTreeSet<Str
         };
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
-            () = noticed(notices.as_ref()) => look_at = Instant::now(),
+            _ = links::noticed(notices.as_ref()) => look_at = Instant::now(),
             name = readable(&interfaces) => if let Some(interface) = interfaces.get_mut(&name) {
                 interface.read(Instant::now());
             },
@@ -165,15 +162,10 @@ fn link(name: &str, addresses: &str) -> Link {
     link
 }
 
-/// A line of `/proc/net/if_inet6`: address, index, prefix length, scope, flags, name; all but the name in hexadecimal.
+/// The link-local address in a line of `/proc/net/if_inet6`, if it is this interface's and can be used.
 fn usable_link_local(line: &str, name: &str) -> Option<Ipv6Addr> {
-    const DAD_FAILED_OR_TENTATIVE: u32 = 0x08 | 0x40;
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let &[address, _, _, _, flags, interface] = fields.as_slice() else { return None };
-    let address = Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?);
-    let flags = u32::from_str_radix(flags, 16).ok()?;
-    let usable = flags & DAD_FAILED_OR_TENTATIVE == 0;
-    (interface == name && address.is_unicast_link_local() && usable).then_some(address)
+    let found = links::link_local_address(line).filter(|found| found.interface == name && !found.tentative)?;
+    Some(found.address)
 }
 
 impl Interface {
@@ -287,26 +279,6 @@ async fn readable(interfaces: &BTreeMap<String, Interface>) -> String {
         Poll::Pending
     })
     .await
-}
-
-/// A socket that hears when a link or an IPv6 address changes; what exactly is looked up afterwards.
-fn notices() -> io::Result<AsyncFd<OwnedFd>> {
-    const RTMGRP_LINK: u32 = 0x1;
-    const RTMGRP_IPV6_IFADDR: u32 = 0x100;
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, RTMGRP_LINK | RTMGRP_IPV6_IFADDR))?;
-    sockets::watched(socket)
-}
-
-async fn noticed(socket: Option<&AsyncFd<OwnedFd>>) {
-    let Some(socket) = socket else { return std::future::pending().await };
-    if let Ok(mut guard) = socket.readable().await {
-        let mut buffer = [0; 8192];
-        // An overrun is a notice as well.
-        while recv(socket.get_ref().as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).is_ok() {}
-        guard.clear_ready();
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Listening sockets: which there should be, and trying again where one could not be opened.
 //!
 //! A password of a link-local peer belongs to its interface: the same address may be at the other end of several. The kernel keeps
-//! keys per socket, so such an interface has a listening socket of its own beside the one for all addresses. Both need
+//! keys per socket, so such an interface has a listening socket of its own beside the one for all addresses; and so has one that a
+//! numbered peer is bound to, because an accepted connection does not say where it came in. Both need
 //! `SO_REUSEPORT`, and among such sockets Linux takes the first that fits, not the one that fits best: those of interfaces have to be
 //! opened first, and the general one again whenever one of them comes later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
@@ -31,6 +32,15 @@ pub struct ListenerStatus {
     pub interface: Option<String>,
     /// Why it does not listen; `None`: it does.
     pub error: Option<String>,
+}
+
+/// A connection that came in.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) remote: SocketAddr,
+    /// Of the socket it came in by, if that takes one interface only.
+    pub(super) interface: Option<String>,
 }
 
 /// What a listening socket is known by. A change makes it another one.
@@ -137,11 +147,14 @@ impl Listeners {
     }
 
     /// The next connection that came in.
-    pub(super) fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<(TcpStream, SocketAddr)> {
+    pub(super) fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Accepted> {
         for (key, listener) in &self.sockets {
             let Listener::Open { socket, .. } = listener else { continue };
             match socket.poll_accept(context) {
-                Poll::Ready(Ok(accepted)) => return Poll::Ready(accepted),
+                Poll::Ready(Ok((stream, remote))) => {
+                    let interface = key.interface_name().map(str::to_owned);
+                    return Poll::Ready(Accepted { stream, remote, interface });
+                }
                 // The connection is gone already, or there are too many open files. Looked at again whenever anything happens.
                 Poll::Ready(Err(error)) => tracing::warn!(address = %key.address, %error, "connection not accepted"),
                 Poll::Pending => {}
@@ -159,40 +172,60 @@ impl Listeners {
 
 /// The sockets a configuration wants, with their passwords.
 fn wanted(config: &Config) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
-    let mut addresses: BTreeMap<SocketAddr, Vec<(KeyFor, Secret)>> =
-        config.listen.iter().map(|address| (SocketAddr::new(*address, config.port), vec![])).collect();
-    let mut interfaces: BTreeMap<String, Vec<(KeyFor, Secret)>> = BTreeMap::new();
-    for peer in config.peers.iter().filter(|peer| peer.shutdown.is_none()) {
-        let Some(password) = &peer.password else { continue };
-        match &peer.address {
-            PeerAddress::Numbered(remote) => {
-                for (_, keys) in addresses.iter_mut().filter(|(local, _)| local.is_ipv6() == remote.is_ipv6()) {
-                    keys.push((KeyFor::Address(*remote), password.clone()));
-                }
-            }
-            PeerAddress::LinkLocal(remote, interface) => {
-                let key = (KeyFor::Address(IpAddr::V6(*remote)), password.clone());
-                interfaces.entry(interface.clone()).or_default().push(key);
-            }
-            PeerAddress::Interface(interface) => {
-                interfaces.entry(interface.clone()).or_default().push((KeyFor::LinkLocal, password.clone()));
-            }
-        }
-    }
     if config.listen.is_empty() {
         return BTreeMap::new();
     }
-    let shared_port = !interfaces.is_empty();
-    let general = addresses.into_iter().map(|(address, keys)| {
-        let shared_port = shared_port && address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        (Key { address, interface: None, shared_port }, keys)
-    });
-    let bound = interfaces.into_iter().map(|(interface, keys)| {
-        let address = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), config.port);
-        let index = sockets::interface_index(&interface).unwrap_or(0);
-        (Key { address, interface: Some((interface, index)), shared_port }, keys)
-    });
-    general.chain(bound).collect()
+    let mut sockets = Sockets::default();
+    for address in &config.listen {
+        sockets.add(SocketAddr::new(*address, config.port), None, None);
+    }
+    for peer in config.peers.iter().filter(|peer| peer.shutdown.is_none()) {
+        let key = |whose| peer.password.clone().map(|password| (whose, password));
+        let on_link = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), config.port);
+        match &peer.address {
+            PeerAddress::Numbered(remote) => {
+                for address in config.listen.iter().filter(|address| address.is_ipv6() == remote.is_ipv6()) {
+                    let address = SocketAddr::new(*address, config.port);
+                    sockets.add(address, peer.bind_interface.as_deref(), key(KeyFor::Address(*remote)));
+                }
+            }
+            PeerAddress::LinkLocal(remote, interface) if peer.password.is_some() => {
+                sockets.add(on_link, Some(interface), key(KeyFor::Address(IpAddr::V6(*remote))));
+            }
+            PeerAddress::Interface(interface) if peer.password.is_some() => {
+                sockets.add(on_link, Some(interface), key(KeyFor::LinkLocal));
+            }
+            PeerAddress::LinkLocal(..) | PeerAddress::Interface(_) => {}
+        }
+    }
+    sockets.finish()
+}
+
+/// An address and the interface a socket is bound to.
+type Place = (SocketAddr, Option<String>);
+
+/// The sockets wanted, each once, with their passwords.
+#[derive(Default)]
+struct Sockets(BTreeMap<Place, Vec<(KeyFor, Secret)>>);
+
+impl Sockets {
+    fn add(&mut self, address: SocketAddr, interface: Option<&str>, key: Option<(KeyFor, Secret)>) {
+        self.0.entry((address, interface.map(str::to_owned))).or_default().extend(key);
+    }
+
+    fn finish(self) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
+        let bound: BTreeSet<SocketAddr> =
+            self.0.keys().filter(|(_, interface)| interface.is_some()).map(|(address, _)| *address).collect();
+        let key = |address, interface: Option<String>| Key {
+            address,
+            shared_port: bound.contains(&address),
+            interface: interface.map(|name| {
+                let index = sockets::interface_index(&name).unwrap_or(0);
+                (name, index)
+            }),
+        };
+        self.0.into_iter().map(|((address, interface), keys)| (key(address, interface), keys)).collect()
+    }
 }
 
 /// In the order in which sockets have to be opened.
@@ -234,4 +267,59 @@ fn change_keys(
     }
     wanted.clone_into(held);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::speaker::{PeerConfig, RemoteAs, SpeakerConfig};
+
+    fn sockets(peers: Vec<PeerConfig>) -> Vec<(String, Option<String>, bool, usize)> {
+        let config = Config { peers, ..Config::new(SpeakerConfig::new(65001, [10, 0, 0, 1].into())) };
+        let shown = |(key, keys): (Key, Vec<_>)| {
+            (key.address.to_string(), key.interface_name().map(str::to_owned), key.shared_port, keys.len())
+        };
+        wanted(&config).into_iter().map(shown).collect()
+    }
+
+    fn numbered(bind: Option<&str>) -> PeerConfig {
+        PeerConfig {
+            bind_interface: bind.map(str::to_owned),
+            password: Some(Secret::new("x")),
+            ..PeerConfig::new(PeerAddress::Numbered([10, 0, 0, 2].into()), RemoteAs::Internal)
+        }
+    }
+
+    #[test]
+    fn a_password_of_a_numbered_peer_is_on_the_socket_of_its_family() {
+        let expected = [("0.0.0.0:179".into(), None, false, 1), ("[::]:179".into(), None, false, 0)];
+        assert_eq!(sockets(vec![numbered(None)]), expected);
+    }
+
+    #[test]
+    fn a_peer_that_is_bound_to_an_interface_is_heard_there() {
+        let eth1 = Some("eth1".to_owned());
+        let expected = [
+            ("0.0.0.0:179".into(), None, true, 0),
+            ("0.0.0.0:179".into(), eth1, true, 1),
+            ("[::]:179".into(), None, false, 0),
+        ];
+        assert_eq!(sockets(vec![numbered(Some("eth1"))]), expected);
+    }
+
+    #[test]
+    fn the_password_of_a_link_local_peer_has_a_socket_on_its_interface() {
+        let peer = |password: Option<Secret>| PeerConfig {
+            password,
+            ..PeerConfig::new(PeerAddress::Interface("eth1".into()), RemoteAs::Internal)
+        };
+        assert_eq!(sockets(vec![peer(None)]).len(), 2, "without one the general socket will do");
+        let eth1 = Some("eth1".to_owned());
+        let expected = [
+            ("0.0.0.0:179".into(), None, false, 0),
+            ("[::]:179".into(), None, true, 0),
+            ("[::]:179".into(), eth1, true, 1),
+        ];
+        assert_eq!(sockets(vec![peer(Some(Secret::new("x")))]), expected);
+    }
 }

@@ -13,6 +13,7 @@ pub mod bfd;
 mod config;
 mod connections;
 mod discovery;
+mod links;
 mod listeners;
 mod run;
 mod sockets;

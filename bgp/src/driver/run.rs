@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connections::{Connections, Happened, TURN};
-use super::listeners::Listeners;
+use super::links::{self, Noticed, Notices};
+use super::listeners::{Accepted, Listeners};
 use super::{Command, Config, LearnedRoutes, sockets};
 use crate::rib::RouteSet;
 use crate::speaker::{ConnId, Event, Input, Output, Speaker};
@@ -53,7 +53,8 @@ enum Woken {
     Command(Option<Command>),
     Routes(Option<Arc<RouteSet>>),
     Time,
-    Network(Vec<Happened>, Vec<(TcpStream, SocketAddr)>),
+    Links(Noticed),
+    Network(Vec<Happened>, Vec<Accepted>),
 }
 
 impl Driver {
@@ -86,6 +87,9 @@ impl Driver {
         for peer in self.config.peers.clone() {
             self.speaker.add_peer(now, peer);
         }
+        let notices = Notices::open()
+            .inspect_err(|error| tracing::warn!(%error, "a link that fails ends its session only after the hold time"))
+            .ok();
         let mut sleep = pin!(tokio::time::sleep_until(now.into()));
         let (mut commands_open, mut routes_open) = (true, true);
         loop {
@@ -105,6 +109,7 @@ impl Driver {
                     Woken::Routes(routes.borrow_and_update().clone())
                 },
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
+                noticed = links::noticed(notices.as_ref()) => Woken::Links(noticed),
                 network = self.network() => network,
             };
             match woken {
@@ -113,6 +118,7 @@ impl Driver {
                 Woken::Command(Some(command)) => self.command(command),
                 Woken::Routes(Some(set)) => self.speaker.set_routes(set),
                 Woken::Routes(None) | Woken::Time => {}
+                Woken::Links(noticed) => self.look_at_links(&noticed),
                 Woken::Network(happened, accepted) => self.happened(happened, accepted),
             }
             let now = Instant::now();
@@ -147,13 +153,13 @@ impl Driver {
         Woken::Network(happened, accepted)
     }
 
-    fn happened(&mut self, happened: Vec<Happened>, accepted: Vec<(TcpStream, SocketAddr)>) {
+    fn happened(&mut self, happened: Vec<Happened>, accepted: Vec<Accepted>) {
         for event in happened {
             let now = Instant::now();
             match event {
                 Happened::Connected { conn, local, remote } => {
                     if let Some(peer) = self.speaker.peer_of(conn) {
-                        let ends = sockets::ends(local, remote, &peer.address);
+                        let ends = sockets::ends(local, remote, &peer);
                         self.speaker.handle(now, Input::Connected { conn, ends });
                     }
                 }
@@ -164,8 +170,15 @@ impl Driver {
             // What one message leads to is done before the next is looked at: a KEEPALIVE need not wait for a table.
             self.settle();
         }
-        for (stream, remote) in accepted {
-            self.accept(stream, remote);
+        for accepted in accepted {
+            self.accept(accepted);
+        }
+    }
+
+    fn look_at_links(&mut self, noticed: &Noticed) {
+        let in_use = self.speaker.links_in_use();
+        if noticed.concerns(&in_use) {
+            self.speaker.handle(Instant::now(), Input::Links(links::read(&in_use)));
         }
     }
 
@@ -174,14 +187,15 @@ impl Driver {
         self.speaker.handle(Instant::now(), Input::Lost { conn, why });
     }
 
-    fn accept(&mut self, stream: TcpStream, remote: SocketAddr) {
+    fn accept(&mut self, accepted: Accepted) {
+        let Accepted { stream, remote, interface } = accepted;
         let Ok(local) = stream.local_addr() else { return };
-        let interface = sockets::interface_of(&remote);
+        let interface = sockets::interface_of(&remote).or(interface);
         let Some(peer) = self.speaker.peer_at(local.ip(), remote.ip(), interface.as_deref()) else {
             self.speaker.refuse(remote, "no neighbor with this address is configured");
             return;
         };
-        let ends = sockets::ends(local, remote, &peer.address);
+        let ends = sockets::ends(local, remote, &peer);
         let Ok(conn) = self.speaker.accept(Instant::now(), ends, interface.as_deref()) else { return };
         if let Err(error) = sockets::prepare(&stream, self.config.speaker.asn, &peer, remote.ip()) {
             tracing::warn!(neighbor = %peer.address, %error, "socket option refused");

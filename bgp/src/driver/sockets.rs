@@ -18,7 +18,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use crate::speaker::{Ends, PeerAddress, PeerConfig, RemoteAs, Secret};
+use crate::speaker::{Ends, PeerConfig, RemoteAs, Secret};
 use crate::types::Asn;
 
 /// DSCP CS6, "network control" (RFC 4594 §3.2), where it stands in the TOS octet.
@@ -380,7 +380,8 @@ fn scoped(address: IpAddr, port: u16, interface: Option<&str>) -> io::Result<Soc
 
 /// The name of an interface, if there is one of this number.
 pub(super) fn interface_name(index: u32) -> Option<String> {
-    if_indextoname(index).ok()?.into_string().ok()
+    // The wrapper takes the failure for an empty name.
+    if_indextoname(index).ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 /// The number of an interface, if there is one of this name.
@@ -391,21 +392,24 @@ pub(super) fn interface_index(name: &str) -> Option<u32> {
 /// The interface a link-local peer is on.
 pub(super) fn interface_of(remote: &SocketAddr) -> Option<String> {
     match remote {
-        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => if_indextoname(v6.scope_id()).ok()?.into_string().ok(),
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => interface_name(v6.scope_id()),
         _ => None,
     }
 }
 
 /// The two ends of a connection, and what else we are on its interface.
-pub(super) fn ends(local: SocketAddr, remote: SocketAddr, peer: &PeerAddress) -> Ends {
+pub(super) fn ends(local: SocketAddr, remote: SocketAddr, peer: &PeerConfig) -> Ends {
     let mut ends = Ends::new(local, remote);
     let Ok(addresses) = getifaddrs() else { return ends };
     let addresses: Vec<_> = addresses.filter_map(InterfaceAddress::from_system).collect();
-    let ours = |a: &&InterfaceAddress| {
-        a.address == local.ip() && peer.interface().is_none_or(|interface| interface == a.interface)
+    let bound = peer.address.interface().or(peer.bind_interface.as_deref());
+    let mut ours = addresses.iter().filter(|a| a.address == local.ip());
+    // A device that others belong to (VRF) has none of the addresses itself.
+    let Some(own) = ours.clone().find(|a| Some(a.interface.as_str()) == bound).or_else(|| ours.next()) else {
+        return ends;
     };
-    let Some(own) = addresses.iter().find(ours) else { return ends };
     let same_link = own.covers(remote.ip());
+    ends.link = interface_index(&own.interface).filter(|_| same_link);
     for address in addresses.iter().filter(|a| a.interface == own.interface) {
         let IpAddr::V6(v6) = address.address else { continue };
         if v6.is_unicast_link_local() {
@@ -453,6 +457,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::speaker::PeerAddress;
 
     #[test]
     fn the_key_structure_is_as_long_as_the_kernel_wants() {

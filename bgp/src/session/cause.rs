@@ -72,6 +72,8 @@ pub enum Reason {
     Received(Notification),
     /// The connection went away, or could not be made.
     Lost(String),
+    /// The link the session ran over is gone, and with it the way to the peer's routes.
+    Cut(String),
     /// The peer came back on a new connection while the old one was still up (RFC 4724 §4.2).
     Replaced,
     /// We closed without a word, for graceful restart.
@@ -84,7 +86,7 @@ impl fmt::Display for Reason {
             Self::Sent(notification, why) if why.is_empty() => write!(f, "sent NOTIFICATION {notification}"),
             Self::Sent(notification, why) => write!(f, "sent NOTIFICATION {notification}: {why}"),
             Self::Received(notification) => write!(f, "received NOTIFICATION {notification}"),
-            Self::Lost(why) => f.write_str(why),
+            Self::Lost(why) | Self::Cut(why) => f.write_str(why),
             Self::Replaced => f.write_str("the peer restarted: it opened a new session"),
             Self::Closed => f.write_str("closed for graceful restart"),
         }

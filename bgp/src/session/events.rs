@@ -32,6 +32,7 @@ impl Session {
             Event::Reachable => self.reachable(now),
             Event::Connected(conn, ends) => self.connected(now, conn, ends),
             Event::Lost(conn, why) => self.lost(now, conn, why),
+            Event::Cut(conn, why, cease) => self.cut(now, conn, why, cease.as_ref()),
             Event::Received(conn, Ok(message)) => self.received(now, conn, message),
             Event::Received(conn, Err(error)) => self.malformed(now, conn, error),
             Event::Progress(conn) => self.progress(now, conn),
@@ -167,6 +168,18 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// The link is gone: the session ends now and not with the hold timer. Before it is up this is a lost connection like any other.
+    fn cut(&mut self, now: Instant, conn: ConnId, why: String, cease: Option<&Cease>) {
+        if !matches!(&self.state, State::Established(up) if up.id == conn) {
+            return self.lost(now, conn, why);
+        }
+        if let Some(cease) = cease {
+            let notification = self.cease_notification(cease);
+            self.notify(now, conn, notification, &why);
+        }
+        self.fail(now, Reason::Cut(why));
     }
 
     fn set_dial(&mut self, dial: Dial) {

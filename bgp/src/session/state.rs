@@ -282,6 +282,7 @@ fn keeps_routes(negotiated: &Negotiated, reason: &Reason) -> bool {
             let hard_reset = (notification.code, notification.subcode) == (code::CEASE, cease::HARD_RESET);
             restart.notification && !hard_reset
         }
-        Reason::Closed => false,
+        // Whatever the peer has preserved, there is no way to it over this link.
+        Reason::Cut(_) | Reason::Closed => false,
     }
 }

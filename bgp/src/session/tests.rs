@@ -127,6 +127,7 @@ impl Story {
                 return if accepted.is_some() { said } else { format!("refuse {said}").trim().to_owned() };
             }
             Happens::LostDialled | Happens::Lost => Event::Lost(conn, "gone".into()),
+            Happens::Cut => Event::Cut(conn, "no carrier".into(), None),
             Happens::Open => Event::Received(conn, Ok(Message::Open(self.open()))),
             Happens::BadOpen => Event::Received(conn, Ok(Message::Open(Open::new(1, 90, self.peer_id, vec![])))),
             Happens::Keepalive => Event::Received(conn, Ok(Message::Keepalive)),
@@ -196,6 +197,7 @@ enum Happens {
     Accepted,
     LostDialled,
     Lost,
+    Cut,
     Open,
     BadOpen,
     Keepalive,
@@ -224,7 +226,7 @@ fn no_cell_of_the_state_machine_is_undecided() {
         ("Established", Story::established),
     ];
     // One column for each state, in the order above.
-    let table: [(H, [&str; 6]); 18] = [
+    let table: [(H, [&str; 6]); 19] = [
         (H::Start, ["Connect: dial", "-", "-", "-", "-", "-"]),
         (
             H::Stop,
@@ -275,6 +277,17 @@ fn no_cell_of_the_state_machine_is_undecided() {
         ),
         (
             H::Lost,
+            [
+                "-",
+                "Active: failed",
+                "-",
+                "Active: close dialled, failed",
+                "Idle: close dialled, failed",
+                "Idle: close dialled, down",
+            ],
+        ),
+        (
+            H::Cut,
             [
                 "-",
                 "Active: failed",
@@ -545,6 +558,8 @@ fn routes_are_kept_for_a_peer_that_restarts_and_only_then() {
         // An administrative stop of ours goes out as Hard Reset, so that the peer forgets our routes (RFC 8538 §3.1).
         (Happens::Stop, "6/9, close dialled, down"),
         (Happens::Leave, "close dialled, down"),
+        // Preserved or not, there is no way to the peer.
+        (Happens::Cut, "close dialled, down"),
     ];
     for (event, expected) in rows {
         let mut story = Story::open_sent();

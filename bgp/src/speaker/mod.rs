@@ -13,6 +13,7 @@ mod change;
 mod config;
 mod connection;
 mod event;
+mod links;
 mod peer;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use config::{
 };
 pub use connection::Counters;
 pub use event::Event;
+pub use links::{Link, Links};
 pub use view::{CapabilitiesView, Learned, Neighbor, NeighborFamily, Route, RouteNeighbor, Snapshot, TimersView};
 
 pub use crate::session::{Cease, ConnId, Ends, StateName};
@@ -77,6 +79,8 @@ pub enum Input {
         /// The neighbour's link-local address.
         address: Option<Ipv6Addr>,
     },
+    /// How it stands with the links of [`Speaker::links_in_use`].
+    Links(Links),
     /// BFD has seen that the path to a peer works.
     BfdUp {
         /// The peer.
@@ -275,6 +279,7 @@ impl Speaker {
                 }
             }
             Input::Discovered { interface, address } => self.discovered(now, interface, address),
+            Input::Links(links) => self.links(now, &links),
             Input::BfdUp { peer } => self.bfd(now, &peer, true),
             Input::BfdDown { peer } => self.bfd(now, &peer, false),
         }
@@ -294,6 +299,7 @@ impl Speaker {
     fn discovered(&mut self, now: Instant, interface: String, address: Option<Ipv6Addr>) {
         let Some(number) = self.number_of(&PeerAddress::Interface(interface)) else { return };
         let Some(peer) = self.peers.get_mut(&number) else { return };
+        peer.shown = address;
         if peer.up.is_some() || peer.discovered == address {
             // A session that is up proves more than an advertisement: the first neighbour stays (point to point).
             return;
@@ -309,7 +315,8 @@ impl Speaker {
         self.peers.get(&conn.peer).map(|peer| Arc::clone(&peer.config))
     }
 
-    /// Whose connections come from there.
+    /// Whose connections come from there. `interface`: where it came in, as far as that is known; it always is for link-local
+    /// peers and for those with a `bind_interface`.
     pub fn peer_at(&self, local: IpAddr, remote: IpAddr, interface: Option<&str>) -> Option<Arc<PeerConfig>> {
         self.peers.values().find(|peer| peer.matches(local, remote, interface)).map(|peer| Arc::clone(&peer.config))
     }

@@ -31,8 +31,10 @@ pub(super) struct Peer {
     pub(super) config: Arc<PeerConfig>,
     pub(super) session: Session,
     pub(super) connections: BTreeMap<ConnId, Connection>,
-    /// Whom router advertisements show on an interface peer's link.
+    /// Whom router advertisements showed on an interface peer's link when the session was not up, or last was.
     pub(super) discovered: Option<Ipv6Addr>,
+    /// Whom they show now.
+    pub(super) shown: Option<Ipv6Addr>,
     /// BFD says that the path works.
     pub(super) bfd_up: bool,
     pub(super) up: Option<Up>,
@@ -73,6 +75,7 @@ impl Peer {
             config,
             connections: BTreeMap::new(),
             discovered: None,
+            shown: None,
             bfd_up: false,
             up: None,
             adj_in: None,
@@ -105,7 +108,9 @@ impl Peer {
     /// Whether a connection from there is this peer's.
     pub(super) fn matches(&self, local: IpAddr, remote: IpAddr, interface: Option<&str>) -> bool {
         let from = match &self.config.address {
-            PeerAddress::Numbered(address) => remote == *address,
+            PeerAddress::Numbered(address) => {
+                remote == *address && self.config.bind_interface.as_deref().is_none_or(|bound| interface == Some(bound))
+            }
             PeerAddress::LinkLocal(address, on) => remote == *address && interface == Some(on),
             PeerAddress::Interface(on) => {
                 matches!(remote, IpAddr::V6(address) if address.is_unicast_link_local()
@@ -330,6 +335,8 @@ impl Peer {
             uptime: now.duration_since(up.since),
             routes_kept: kept,
         }));
+        // Who it was until now is who went down; the next attempt goes to who is there.
+        self.discovered = self.shown;
     }
 
     fn flush(&mut self, families: Families, effects: &mut Effects) {
@@ -457,7 +464,7 @@ impl Peer {
     }
 
     /// The interface the peer is behind, where the configuration says so.
-    fn interface(&self) -> Option<&str> {
+    pub(super) fn interface(&self) -> Option<&str> {
         self.config.address.interface().or(self.config.bind_interface.as_deref())
     }
 

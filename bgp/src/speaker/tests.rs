@@ -72,7 +72,12 @@ impl Play {
 
     /// The same with more capabilities of the peer.
     fn establish_with(&mut self, more: impl IntoIterator<Item = Capability>) {
-        let conn = self.speaker.accept(self.now, ends(), None).unwrap();
+        self.establish_between(ends(), more);
+    }
+
+    /// The same over this connection.
+    fn establish_between(&mut self, ends: Ends, more: impl IntoIterator<Item = Capability>) {
+        let conn = self.speaker.accept(self.now, ends, Some("eth1")).unwrap();
         self.conn = Some(conn);
         self.closed = false;
         self.settle();
@@ -235,6 +240,126 @@ fn an_interface_is_dialled_when_somebody_was_discovered_there() {
     assert!(!at("fe80::1", "eth2"));
     assert!(!at("fe80::2", "eth1"));
     assert!(!at("2001:db8::1", "eth1"));
+}
+
+/// The session of a peer on our link 7, `eth1`, and what becomes of it with these links.
+fn with_links(config: PeerConfig, local: &str, links: Links) -> (Play, &'static str) {
+    let remote = if local.contains('[') { "[fe80::2]:40000" } else { "10.0.0.2:40000" };
+    let ends = Ends { link: Some(7), ..Ends::new(local.parse().unwrap(), remote.parse().unwrap()) };
+    let mut play = Play::new(config);
+    play.establish_between(ends, []);
+    play.announce([1]);
+    assert_eq!(play.speaker.links_in_use(), [7].into());
+    play.speaker.handle(play.now, Input::Links(links));
+    play.settle();
+    let state = play.state();
+    (play, state)
+}
+
+fn link(running: bool, link_local: &[&str]) -> Links {
+    let link_local = link_local.iter().map(|a| a.parse().unwrap()).collect();
+    [(7, Link { name: "eth1".into(), running, link_local })].into()
+}
+
+#[test]
+fn a_session_ends_with_the_link_it_needs() {
+    let unnumbered = || PeerConfig::new(PeerAddress::Interface("eth1".into()), RemoteAs::External);
+    let external = peer_config;
+    let bound = || PeerConfig { bind_interface: Some("eth1".into()), remote_as: RemoteAs::Auto, ..peer_config() };
+    let (v4, v6) = ("10.0.0.1:179", "[fe80::1]:179");
+    let rows: Vec<(&str, PeerConfig, &str, Links, Option<&str>)> = vec![
+        ("all well", unnumbered(), v6, link(true, &["fe80::1"]), None),
+        ("no carrier", unnumbered(), v6, link(false, &["fe80::1"]), Some("eth1 is down or has no carrier")),
+        ("interface deleted", unnumbered(), v6, Links::new(), Some("eth1 is gone")),
+        ("our address taken away", unnumbered(), v6, link(true, &["fe80::9"]), Some("fe80::1 is gone from interface")),
+        ("numbered, external", external(), v4, link(false, &[]), Some("no carrier")),
+        ("numbered, external, all well", external(), v4, link(true, &[]), None),
+        ("more than a hop away", PeerConfig { multihop: Some(2), ..external() }, v4, link(false, &[]), None),
+        ("bound to the interface", bound(), v4, link(false, &[]), Some("no carrier")),
+        // Packets may find another way to an internal neighbour.
+        (
+            "numbered, perhaps internal",
+            PeerConfig { remote_as: RemoteAs::Auto, ..external() },
+            v4,
+            link(false, &[]),
+            None,
+        ),
+    ];
+    for (what, config, local, links, reason) in rows {
+        let (play, state) = with_links(config, local, links);
+        assert_eq!(state == "Established", reason.is_none(), "{what}");
+        let Some(reason) = reason else { continue };
+        assert_eq!(play.speaker.learned(), [], "{what}: its routes are gone");
+        let down = play.events.iter().rev().find(|e| matches!(e, Event::Down { .. })).unwrap().to_string();
+        assert!(down.contains(reason), "{what}: {down}");
+        let told = play.farewell().map(|n| (n.code, n.subcode));
+        assert_eq!(told, what.contains("address").then_some((6, 6)), "{what}: words only leave by a link that works");
+    }
+}
+
+#[test]
+fn after_a_flap_whoever_is_there_now_is_dialled() {
+    let config = PeerConfig::new(PeerAddress::Interface("eth1".into()), RemoteAs::External);
+    let mut play = Play::new(config);
+    let discovered = |play: &mut Play, address: Option<&str>| {
+        let address = address.map(|a| a.parse().unwrap());
+        play.speaker.handle(play.now, Input::Discovered { interface: "eth1".into(), address });
+        play.settle();
+    };
+    discovered(&mut play, Some("fe80::2"));
+    let ends = Ends::new("[fe80::1]:179".parse().unwrap(), "[fe80::2]:40000".parse().unwrap());
+    play.establish_between(Ends { link: Some(7), ..ends }, []);
+    play.dials.clear();
+    // Discovery may notice first, or the session.
+    discovered(&mut play, None);
+    assert_eq!(play.speaker.neighbors(play.now)[0].neighbor, "fe80::2%eth1", "the session is still up");
+    play.speaker.handle(play.now, Input::Links(link(false, &["fe80::1"])));
+    play.settle();
+    assert_eq!(play.speaker.neighbors(play.now)[0].neighbor, "eth1");
+    for _ in 0..3 {
+        play.now = play.speaker.next_deadline().unwrap();
+        play.speaker.handle_timeout(play.now);
+        play.settle();
+    }
+    assert_eq!(play.dials, [], "nobody is there");
+    discovered(&mut play, Some("fe80::3"));
+    let dialled: Vec<_> = play.dials.iter().map(|(_, to)| to.to_string()).collect();
+    assert_eq!(dialled, ["fe80::3"], "at once");
+}
+
+#[test]
+fn a_connection_by_another_interface_is_not_that_of_a_bound_peer() {
+    let play = Play::new(PeerConfig { bind_interface: Some("eth1".into()), ..peer_config() });
+    let at = |interface| play.speaker.peer_at([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), interface).is_some();
+    assert_eq!((at(Some("eth1")), at(Some("eth2")), at(None)), (true, false, false));
+}
+
+#[test]
+fn a_peer_added_after_the_start_has_not_restarted() {
+    let restarted = |speaker: &Speaker| speaker.config().graceful_restart.unwrap().restarted;
+    let mut config = SpeakerConfig::new(OUR_AS, Ipv4Addr::new(10, 0, 0, 1));
+    config.graceful_restart = Some(GracefulRestart { restarted: true, ..GracefulRestart::default() });
+    let mut play = Play::new(peer_config());
+    play.speaker = Speaker::new(config.clone(), 7);
+    play.speaker.add_peer(play.now, peer_config());
+    assert!(restarted(&play.speaker));
+    let flag = |play: &mut Play, host: u8| {
+        play.written.clear();
+        let ends = Ends::new("10.0.0.1:179".parse().unwrap(), format!("10.0.0.{host}:40000").parse().unwrap());
+        play.conn = Some(play.speaker.accept(play.now, ends, None).unwrap());
+        play.settle();
+        let Some(Message::Open(open)) = play.written.first() else { panic!("{:?}", play.written) };
+        open.capabilities.iter().find_map(|c| match c {
+            Capability::GracefulRestart { restarted, .. } => Some(*restarted),
+            _ => None,
+        })
+    };
+    // What a reload hands over says nothing of a restart; one who was there at the start has not heard of it yet.
+    let after = SpeakerConfig { graceful_restart: Some(GracefulRestart::default()), ..config };
+    let new = PeerConfig::new(PeerAddress::Numbered([10, 0, 0, 3].into()), RemoteAs::External);
+    play.speaker.reconfigure(play.now, after, vec![peer_config(), new]);
+    play.settle();
+    assert_eq!((flag(&mut play, 2), flag(&mut play, 3)), (Some(true), Some(false)));
 }
 
 #[test]
