@@ -100,7 +100,7 @@ struct Served {
     runtime: Option<tokio::runtime::Runtime>,
     stop: watch::Sender<bool>,
     tcp: std::net::SocketAddr,
-    task: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    task: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Served {
@@ -136,7 +136,7 @@ impl Served {
     fn end(&mut self) {
         self.stop.send(true).unwrap();
         let runtime = self.runtime.take().unwrap();
-        runtime.block_on(self.task.take().unwrap()).unwrap().unwrap();
+        runtime.block_on(self.task.take().unwrap()).unwrap();
     }
 }
 

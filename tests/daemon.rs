@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::netns::{in_namespace, ip, ip_json};
 
 const DAEMON: &str = env!("CARGO_BIN_EXE_ovn-bgpd");
@@ -47,6 +49,11 @@ impl Daemon {
 
     fn socket(&self) -> PathBuf {
         self.directory.path().join("s.sock")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
     }
 
     /// What it has said so far.
@@ -118,6 +125,21 @@ fn learned_routes_move_with_their_metric_and_go_with_the_section() {
         eventually("the route has the new metric, and that only", || metrics() == [30]);
         daemon.reload("");
         eventually("nothing is left behind", || metrics().is_empty());
+    });
+}
+
+#[test]
+fn a_refused_reload_by_signal_is_one_line_of_the_log_a_problem() {
+    in_namespace(|| {
+        let daemon = Daemon::start("");
+        fs::write(daemon.config(), text(&daemon.socket(), "[wiring]\nruels = \"per-table\"\n[nonsense]")).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        eventually("it says so", || daemon.log().matches("was not reloaded").count() == 2);
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains("ruels")).unwrap();
+        assert!(line.contains("c.toml:13:1: ") && line.contains("; hint: "), "{log}");
+        assert!(!log.contains("\\n"), "{log}");
+        assert!(daemon.command(&["show", "summary"]).status.success(), "the old one stays in force");
     });
 }
 

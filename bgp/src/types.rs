@@ -109,6 +109,19 @@ impl FromIterator<Family> for Families {
     }
 }
 
+impl fmt::Display for Families {
+    /// `ipv4, ipv6`, or `none`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, family) in self.iter().enumerate() {
+            write!(f, "{}{family}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Families {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
@@ -122,4 +135,15 @@ pub enum PeerKind {
     Ebgp,
     /// In our AS.
     Ibgp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_read_as_in_the_configuration() {
+        let shown = [Families::NONE, Families::NONE.with(Family::Ipv6), Families::ALL].map(|set| set.to_string());
+        assert_eq!(shown, ["none", "ipv6", "ipv4, ipv6"]);
+    }
 }

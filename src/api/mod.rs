@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 pub mod metrics;
 pub mod model;
+mod serve;
 mod server;
 mod socket;
 pub mod text;

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::Source;
+use super::serve::{Limits, serve};
 use super::server::{Access, router};
 use crate::config;
 
@@ -72,22 +73,13 @@ impl Server {
     }
 
     /// Serves until `stop` says `true` (or its sender is gone).
-    ///
-    /// # Errors
-    /// A listener failed.
-    pub async fn run<S: Source>(self, source: Arc<S>, stop: watch::Receiver<bool>) -> io::Result<()> {
-        let control = axum::serve(self.control, router(Arc::clone(&source), Access::Control))
-            .with_graceful_shutdown(stopped(stop.clone()));
-        let Some(tcp) = self.tcp else { return control.await };
-        let tcp = axum::serve(tcp, router(source, Access::ReadOnly)).with_graceful_shutdown(stopped(stop));
-        let (control, tcp) = tokio::join!(control, tcp);
-        control.and(tcp)
+    pub async fn run<S: Source>(self, source: Arc<S>, stop: watch::Receiver<bool>) {
+        let control = serve(self.control, router(Arc::clone(&source), Access::Control), Limits::CONTROL, stop.clone());
+        match self.tcp {
+            Some(tcp) => drop(tokio::join!(control, serve(tcp, router(source, Access::ReadOnly), Limits::TCP, stop))),
+            None => control.await,
+        }
     }
-}
-
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that the sender is gone, and the daemon with it.
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 async fn bind_control(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {

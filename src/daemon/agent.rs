@@ -256,7 +256,9 @@ impl Agent {
             Woken::Reload => {
                 let report = self.reload(false);
                 for problem in &report.problems {
-                    tracing::error!(problem, "the configuration was not reloaded; the old one stays in force");
+                    // A line of the log is one line.
+                    let problem = problem.replace("\n    hint:", "; hint:");
+                    tracing::error!(%problem, "the configuration was not reloaded; the old one stays in force");
                 }
             }
             Woken::Stop(why) => {

@@ -339,7 +339,7 @@ fn graceful_restart(peer: &Peer, now: Instant) -> Option<String> {
         return Some(format!("the peer {what}; {left} s left"));
     }
     let restart = peer.up.as_ref()?.negotiated.restart?;
-    Some(format!("agreed for {:?}, restart time {} s", restart.families, restart.restart_time.as_secs()))
+    Some(format!("agreed for {}, restart time {} s", restart.families, restart.restart_time.as_secs()))
 }
 
 fn neighbor_family(peer: &Peer, family: Family) -> Option<NeighborFamily> {
