@@ -248,9 +248,13 @@ impl<'a> Wirer<'a> {
         for address in addresses.into_iter().filter(|address| address.addr().is_ipv6() == v6) {
             self.need(Key::Address { device: device.to_owned(), address }, Spec::Present, owner, needs);
         }
-        let path =
-            if v6 { format!("net/ipv6/conf/{device}/proxy_ndp") } else { format!("net/ipv4/conf/{device}/proxy_arp") };
+        let (family, answers) = if v6 { ("ipv6", "proxy_ndp") } else { ("ipv4", "proxy_arp") };
+        let path = format!("net/{family}/conf/{device}/{answers}");
         self.need(Key::Sysctl { path }, Spec::Value("1".to_owned()), owner, needs);
+        // The kernel lets a question wait up to 0.8 s before it answers for somebody else, lest it beat the owner to it. Nobody
+        // else answers here, and a machine that has just arrived would be silent for so long. It works with the delay as well.
+        let path = format!("net/{family}/neigh/{device}/proxy_delay");
+        self.wiring.need(Key::Sysctl { path }, Spec::Value("0".to_owned()), owner);
     }
 
     /// Adds what an exposure needs; what its announcement has to wait for, or what is missing.
