@@ -14,5 +14,7 @@ benchmarks all start from it. Where to look:
     neutron.py    writes the Northbound rows that Neutron's ML2/OVN driver writes
     peers.py      FRR, BIRD and the other speakers: start, and ask for their view
     daemon.py     ovn-bgpd itself
+    watch.py      pings and connections with their loss, the time of every change of a kernel's routes
+    cloud.py      all of it below one leaf: what the scenarios about objects start from
     screen.py     what a person reads
 """

@@ -156,8 +156,9 @@ class Hypervisor:
         settings = " ".join(f"external_ids:{key}='{value}'" for key, value in keys.items())
         self.node.run(f"ovs-vsctl set open_vswitch . {settings}")
 
-    def boot(self, name: str, port, timeout: float = 20.0) -> VirtualMachine:
-        """A virtual machine with the addresses of a Neutron `port`, plugged into br-int; waits until OVN calls it up."""
+    def boot(self, name: str, port, timeout: float = 20.0, link_up: bool = True) -> VirtualMachine:
+        """A virtual machine with the addresses of a Neutron `port`, plugged into br-int; waits until OVN calls it up (not with
+        a time limit of zero). With its link down it is one that is still to be migrated here."""
         ways = []
         for address in port.addresses_with_length:
             nodad = " nodad" if ":" in address else ""
@@ -166,7 +167,7 @@ class Hypervisor:
             family = "-6" if ":" in gateway else "-4"
             ways.append(f"ip {family} route add default via {gateway} dev eth0")
         tap = f"tap{port.id[:8]}"
-        inside = " && ".join(["ip link set lo up", "ip link set eth0 up", *ways])
+        inside = " && ".join(["ip link set lo up", "ip link set eth0 up", *ways, *([] if link_up else ["ip link set eth0 down"])])
         self.node.run(
             f"ip netns add {name} && ip netns exec {name} sysctl -qw net.ipv6.conf.all.accept_dad=0 "
             f"net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0 && "
@@ -216,15 +217,17 @@ class Hypervisor:
         }
 
 
-def start_cloud(lab: Lab, *names: str) -> tuple[Central, dict[str, Hypervisor]]:
-    """Central services and hypervisors of a topology, started and connected."""
+def start_cloud(lab: Lab, *names: str, gateways: tuple[str, ...] | None = None,
+                mappings: str = "physnet1:br-ex") -> tuple[Central, dict[str, Hypervisor]]:  # fmt: skip
+    """Central services and hypervisors of a topology, started and connected. All may be gateways, or those that are named."""
     central = Central(lab["central"])
     central.start()
     hypervisors = {}
     for index, name in enumerate(names or ("hv1",), 1):
         tunnels = "tun0" if lab[name].succeeds("ip link show tun0") else None
         encap = f"10.255.0.{index}" if tunnels else f"172.17.0.{10 + index}"
-        hypervisors[name] = Hypervisor(lab[name], central, uplink_for_tunnels=tunnels, encap_ip=encap)
+        hypervisors[name] = Hypervisor(lab[name], central, uplink_for_tunnels=tunnels, encap_ip=encap, mappings=mappings,
+                                       gateway=gateways is None or name in gateways)  # fmt: skip
         hypervisors[name].start()
     for name in hypervisors:
         wait_for(f"chassis {name} in the Southbound database", lambda: _has_chassis(central, name))

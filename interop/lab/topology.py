@@ -98,3 +98,19 @@ def two_hypervisors() -> Topology:
             Segment("tunnels", "central:tunnels", "hv1:tun0", "hv2:tun0"),
         ],
     )
+
+
+def below_a_leaf(*hosts: str) -> Topology:
+    """Any number of hypervisors and gateways below one leaf, with a tunnel network. The leaf has addresses of its own
+    (10.255.255.1, fd00:ff::1), from which it asks."""
+    links = [
+        Link(f"{host}:eth1 10.0.{n}.2/30 fd00:{n}::2/64", f"leaf:{host} 10.0.{n}.1/30 fd00:{n}::1/64") for n, host in enumerate(hosts, 1)
+    ]
+    return Topology(
+        nodes=[Node("central"), *(Node(host) for host in hosts), Node("leaf")],
+        links=links,
+        segments=[
+            Segment("mgmt", "central:mgmt 172.17.0.1/24", *(f"{host}:mgmt 172.17.0.{10 + n}/24" for n, host in enumerate(hosts, 1))),
+            Segment("tunnels", "central:tunnels", *(f"{host}:tun0" for host in hosts)),
+        ],
+    )
