@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -37,11 +36,7 @@ class OvnBgpd:
 
     def install(self) -> None:
         """Puts the binary into the node, unless it is there already."""
-        source = binary()
-        target = self.node.share / "ovn-bgpd"
-        if not target.exists():
-            shutil.copy2(source, target)
-            self.node.run("mkdir -p /usr/local/bin && ln -sf /lab/ovn-bgpd /usr/bin/ovn-bgpd")
+        self.node.install(binary())
 
     def configure(self, config: str) -> None:
         self.install()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from . import images
 from .engine import RUNS, Engine
+from .ovsdb import Database
 from .shell import LabError, run, wait_for
 from .topology import End, Topology
 
@@ -102,6 +103,17 @@ class Node:
         lines = self.run(f"cat /proc/{self.daemon_pid(name)}/task/*/schedstat").splitlines()
         return sum(int(line.split()[0]) for line in lines) / 1e9
 
+    def install(self, source: Path) -> None:
+        """Puts the daemon's binary into the node, unless it is there already."""
+        target = self.share / "ovn-bgpd"
+        if not target.exists():
+            shutil.copy2(source, target)
+            self.run("mkdir -p /usr/local/bin && ln -sf /lab/ovn-bgpd /usr/bin/ovn-bgpd")
+
+    def database(self, socket_name: str, name: str) -> Database:
+        """A database that listens on a socket in /lab."""
+        return Database(self.share / socket_name, name)
+
     def write(self, path: str, text: str, mode: int | None = None) -> None:
         """Writes a file in the node."""
         self.run(f"mkdir -p {shlex.quote(os.path.dirname(path))} && cat >{shlex.quote(path)}", stdin=text)
@@ -171,10 +183,17 @@ class Lab:
             pid = self.engine.start(container, references[node.image], self.run_id, share)
             self.nodes[node.name] = Node(node.name, container, pid, share)
             self._prepare(self.nodes[node.name], node.forwarding)
+        self._cables()
+
+    def _cables(self) -> None:
         for link in self.topology.links:
             self._veth(*link.ends)
         for segment in self.topology.segments:
             self._segment(segment.name, segment.ends)
+
+    def _outside(self, command: list[str]) -> None:
+        """Runs a command where all nodes can be reached by the process id of their init."""
+        run(command)
 
     def _prepare(self, node: Node, forwarding: bool) -> None:
         on = 1 if forwarding else 0
@@ -190,7 +209,7 @@ class Lab:
 
     def _veth(self, one: End, other: End) -> None:
         a, b = self.nodes[one.node], self.nodes[other.node]
-        run(["ip", "link", "add", one.interface, "netns", str(a.pid), "type", "veth",
+        self._outside(["ip", "link", "add", one.interface, "netns", str(a.pid), "type", "veth",
              "peer", "name", other.interface, "netns", str(b.pid)])  # fmt: skip
         for end, node in ((one, a), (other, b)):
             self._address(node, end)
@@ -201,7 +220,7 @@ class Lab:
         self._address(home, ends[0])
         for index, end in enumerate(ends[1:], 1):
             port = f"{name[:10]}-{index}"
-            run(["ip", "link", "add", port, "netns", str(home.pid), "type", "veth",
+            self._outside(["ip", "link", "add", port, "netns", str(home.pid), "type", "veth",
                  "peer", "name", end.interface, "netns", str(self.nodes[end.node].pid)])  # fmt: skip
             home.run(f"ip link set {port} master {ends[0].interface} up")
             self._address(self.nodes[end.node], end)

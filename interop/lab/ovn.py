@@ -44,7 +44,7 @@ class Central:
             f"--remote=punix:/lab/{short}.sock --remote=ptcp:{port}:0.0.0.0 --pidfile=/run/ovn/ovn{short}_db.pid "
             f"--unixctl=/run/ovn/ovn{short}_db.ctl",
         )
-        wait_for(f"{short} database", lambda: (self.node.share / f"{short}.sock").exists())
+        wait_for(f"{short} database", lambda: self.node.succeeds(f"test -S /lab/{short}.sock"))
 
     def stop_nb(self) -> None:
         """The Northbound database goes away."""
@@ -60,7 +60,7 @@ class Central:
     @property
     def nb(self) -> Database:
         if self._nb is None:
-            self._nb = Database(self.node.share / "nb.sock", "OVN_Northbound")
+            self._nb = self.node.database("nb.sock", "OVN_Northbound")
         return self._nb
 
     def show(self, table: str, name: str, columns: str) -> str:
@@ -87,8 +87,9 @@ class Hypervisor:
     """OVS and ovn-controller in a node, with `br-ex` for the physical network `physnet1`."""
 
     def __init__(self, node: Node, central: Central, *, uplink_for_tunnels: str | None = None, encap_ip: str = "",
-                 mappings: str = "physnet1:br-ex", gateway: bool = True) -> None:  # fmt: skip
+                 mappings: str = "physnet1:br-ex", gateway: bool = True, datapath: str = "netdev") -> None:  # fmt: skip
         self.node = node
+        self.datapath = datapath  # netdev: in the switch's own process; system: the kernel's module
         self.central = central
         self.mappings = mappings
         self.gateway = gateway
@@ -122,13 +123,13 @@ class Hypervisor:
     def start_vswitchd(self) -> None:
         self.node.start(
             "ovs-vswitchd",
-            "ovs-vswitchd unix:/run/openvswitch/db.sock --disable-system --pidfile=/run/openvswitch/ovs-vswitchd.pid "
+            f"ovs-vswitchd unix:/run/openvswitch/db.sock {'--disable-system' if self.datapath == 'netdev' else ''} --pidfile=/run/openvswitch/ovs-vswitchd.pid "
             "--unixctl=/run/openvswitch/ovs-vswitchd.ctl",
         )
 
     def add_bridge(self, bridge: str) -> None:
         self.node.run(
-            f"ovs-vsctl --may-exist add-br {bridge} -- set bridge {bridge} datapath_type=netdev && ip link set {bridge} up && "
+            f"ovs-vsctl --may-exist add-br {bridge} -- set bridge {bridge} datapath_type={self.datapath} && ip link set {bridge} up && "
             f"echo 0 >/proc/sys/net/ipv4/conf/{bridge}/rp_filter"
         )
 
@@ -136,7 +137,7 @@ class Hypervisor:
         """With the userspace datapath the tunnel's end point must be an address on an OVS bridge."""
         if self.uplink_for_tunnels:
             self.node.run(
-                f"ovs-vsctl add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy "
+                f"ovs-vsctl add-br br-phy -- set bridge br-phy datapath_type={self.datapath} -- add-port br-phy "
                 f"{self.uplink_for_tunnels} && ip addr add {self.encap_ip}/24 dev br-phy && ip link set br-phy up"
             )
 
@@ -149,7 +150,7 @@ class Hypervisor:
             "ovn-encap-type": "geneve",
             "ovn-encap-ip": self.encap_ip,
             "ovn-bridge-mappings": f'"{self.mappings}"',
-            "ovn-bridge-datapath-type": "netdev",
+            "ovn-bridge-datapath-type": self.datapath,
         }
         if self.gateway:
             keys["ovn-cms-options"] = "enable-chassis-as-gw"
@@ -217,8 +218,8 @@ class Hypervisor:
         }
 
 
-def start_cloud(lab: Lab, *names: str, gateways: tuple[str, ...] | None = None,
-                mappings: str = "physnet1:br-ex") -> tuple[Central, dict[str, Hypervisor]]:  # fmt: skip
+def start_cloud(lab: Lab, *names: str, gateways: tuple[str, ...] | None = None, mappings: str = "physnet1:br-ex",
+                datapath: str = "netdev") -> tuple[Central, dict[str, Hypervisor]]:  # fmt: skip
     """Central services and hypervisors of a topology, started and connected. All may be gateways, or those that are named."""
     central = Central(lab["central"])
     central.start()
@@ -227,7 +228,7 @@ def start_cloud(lab: Lab, *names: str, gateways: tuple[str, ...] | None = None,
         tunnels = "tun0" if lab[name].succeeds("ip link show tun0") else None
         encap = f"10.255.0.{index}" if tunnels else f"172.17.0.{10 + index}"
         hypervisors[name] = Hypervisor(lab[name], central, uplink_for_tunnels=tunnels, encap_ip=encap, mappings=mappings,
-                                       gateway=gateways is None or name in gateways)  # fmt: skip
+                                       datapath=datapath, gateway=gateways is None or name in gateways)  # fmt: skip
         hypervisors[name].start()
     for name in hypervisors:
         wait_for(f"chassis {name} in the Southbound database", lambda: _has_chassis(central, name))

@@ -21,6 +21,8 @@ from .laboratory import Lab, guarded
 from .scenario import Scenario, Stage, load
 from .screen import paint
 from .shell import LabError
+from .topology import Topology
+from .vm import VmLab
 
 FAILED = Path(__file__).resolve().parent.parent / ".failed"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -207,7 +209,7 @@ def run_one(name: str, keep: bool, result_file: Path | None) -> int:
     verdict = {"verdict": "passed", "detail": "", "versions": {}}
     label = name.replace("/", "-")[:40]
     try:
-        with guarded(), Lab(scenario.topology(), label, keep=keep, say=say) as lab:
+        with guarded(), _lab(scenario.topology(), label, keep=keep, say=say) as lab:
             stage = Stage(scenario, lab, say)
             try:
                 scenario.module.run(stage)
@@ -227,6 +229,10 @@ def run_one(name: str, keep: bool, result_file: Path | None) -> int:
     if result_file:
         result_file.write_text(json.dumps(verdict))
     return 0 if verdict["verdict"] == "passed" else 1
+
+
+def _lab(described: Topology, *arguments, **options) -> Lab:
+    return (VmLab if described.kernel else Lab)(described, *arguments, **options)
 
 
 def enter(run_id: str, node: str) -> int:

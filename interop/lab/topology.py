@@ -11,6 +11,7 @@ An end is written `node:interface address…`. A segment is a bridge inside one 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Topology:
     nodes: list[Node]
     links: list[Link] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
+    # In a virtual machine with Debian's kernel instead of containers, with these files below /opt: see vm.py.
+    kernel: bool = False
+    files: tuple[Path, ...] = ()
 
 
 def pair(image_a: str = "cloud", image_b: str = "cloud", a: str = "host", b: str = "leaf") -> Topology:
