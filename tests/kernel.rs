@@ -409,6 +409,23 @@ fn errors_say_what_was_tried_and_what_the_kernel_said() {
 }
 
 #[test]
+fn a_device_the_operator_made_in_place_of_a_vlan_device_is_used_and_never_removed() {
+    in_namespace(|| {
+        // As an OVS internal port with the tag would be: of no kind that says VLAN.
+        ip("link add br-ex.7 type veth peer name switch");
+        let key = Key::VlanDevice { name: "br-ex.7".into() };
+        let spec = Spec::Vlan { parent: "br-ex".into(), tag: 7 };
+        let specs: BTreeMap<Key, Spec> = [(key.clone(), spec.clone())].into();
+        let mut kernel = Kernel::new(Marks::default());
+        apply(&mut kernel, &[Op::Set(key.clone(), spec)]);
+        assert_eq!(reconcile(&mut kernel, &specs), 0, "it will do");
+        apply(&mut kernel, &[Op::Remove(key)]);
+        assert_eq!(reconcile(&mut kernel, &BTreeMap::new()), 0);
+        assert!(!ip("link show br-ex.7").contains("alias"), "not ours");
+    });
+}
+
+#[test]
 fn links_addresses_and_tables_are_seen() {
     in_namespace(|| {
         let mut kernel = Kernel::new(Marks::default());

@@ -138,8 +138,14 @@ impl Agent {
     fn compute(&mut self, now: Instant) {
         let Some(ovn) = &mut self.ovn else { return self.reconciler.computed(now, Arc::default()) };
         let updated = self.reconciler.may_update() && self.reconciler.update(now, |desired| ovn.update(desired));
-        if !updated {
-            self.reconciler.computed(now, Arc::new(ovn.compute()));
+        if updated {
+            return;
+        }
+        let before = ovn.kernel_scope();
+        self.reconciler.computed(now, Arc::new(ovn.compute()));
+        // A network with a tag brings a device to look at.
+        if ovn.kernel_scope() != before {
+            self.rescope();
         }
     }
 

@@ -10,6 +10,7 @@ use crate::actuate::kernel::{Kernel, Scope as KernelScope};
 use crate::actuate::ovs::{self, Ovs};
 use crate::actuate::rt_tables::RtTables;
 use crate::config;
+use crate::desired::wiring::Key;
 use crate::desired::{self, Delta, Desired, Options, Scope};
 use crate::host::Facts;
 use crate::host::facts::{self, Overrides, SYSTEM_ID_OVERRIDE};
@@ -39,6 +40,8 @@ pub(super) struct Ovn {
     others_changed: bool,
     rt_tables: RtTables,
     adopt_upstream: bool,
+    /// VLAN devices the last desired state wants.
+    vlan_devices: BTreeSet<String>,
     tables: BTreeMap<String, u32>,
     seed: u64,
     warned: Vec<String>,
@@ -127,6 +130,7 @@ impl Ovn {
             others_changed: true,
             rt_tables: RtTables::default(),
             adopt_upstream: wiring.adopt_upstream,
+            vlan_devices: BTreeSet::new(),
             tables: BTreeMap::new(),
             seed,
             warned: Vec::new(),
@@ -328,6 +332,11 @@ impl Ovn {
         self.others_changed = false;
         let desired = desired::compute(&self.view, &self.facts, &self.options);
         self.scope = Scope::new(&self.view, &self.facts);
+        let vlan_devices = desired.wiring.objects.keys().filter_map(|key| match key {
+            Key::VlanDevice { name } => Some(name.clone()),
+            _ => None,
+        });
+        self.vlan_devices = vlan_devices.collect();
         desired
     }
 
@@ -335,7 +344,7 @@ impl Ovn {
     pub(super) fn kernel_scope(&self) -> KernelScope {
         KernelScope {
             tables: self.tables.values().copied().collect(),
-            devices: self.facts.bridges.keys().cloned().collect::<BTreeSet<_>>(),
+            devices: self.facts.bridges.keys().chain(&self.vlan_devices).cloned().collect::<BTreeSet<_>>(),
         }
     }
 }
@@ -364,16 +373,14 @@ fn kernel_hostname() -> String {
 
 /// Whether VLAN devices can be made: 802.1Q is loaded, built in, or can be loaded.
 fn vlan_support() -> bool {
-    static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    // The lists are long and do not change while the kernel runs; a module may be loaded at any time.
+    static LISTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     let look = || {
         let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
         let modules = Path::new("/lib/modules").join(release.unwrap_or_default());
         let listed =
             |file: &str| std::fs::read_to_string(modules.join(file)).is_ok_and(|text| text.contains("/8021q.ko"));
-        Path::new("/proc/net/vlan").exists()
-            || Path::new("/sys/module/8021q").exists()
-            || listed("modules.builtin")
-            || listed("modules.dep")
+        listed("modules.builtin") || listed("modules.dep")
     };
-    *ANSWER.get_or_init(look)
+    Path::new("/proc/net/vlan").exists() || Path::new("/sys/module/8021q").exists() || *LISTED.get_or_init(look)
 }

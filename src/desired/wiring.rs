@@ -293,10 +293,7 @@ impl<'a> Wirer<'a> {
         let table = facts.table.ok_or_else(|| format!("waiting for a routing table for {bridge}"))?;
         let device = match exposure.vlan {
             None => names::bridge_device(bridge).to_owned(),
-            Some(tag) if self.facts.vlan_devices => names::vlan_device(self.facts, bridge, tag),
-            Some(tag) => {
-                return Err(format!("VLAN {tag} on {bridge} needs a VLAN device, and this kernel has none (8021q)"));
-            }
+            Some(tag) => self.vlan_device(bridge, facts.mac, tag)?,
         };
         let owner = format!("network {}", exposure.network);
         let mut needs = BTreeSet::new();
@@ -323,6 +320,28 @@ impl<'a> Wirer<'a> {
             }
         };
         Ok(Site { table, device, needs, missing })
+    }
+
+    /// The device of a tag on a bridge: one that we make, or one that somebody else has made under the same name – on a kernel
+    /// without 802.1Q an OVS internal port with the tag.
+    fn vlan_device(&self, bridge: &str, bridge_mac: Option<Mac>, tag: u16) -> Result<String, String> {
+        let name = names::vlan_device(self.facts, bridge, tag);
+        let mac = bridge_mac.map(|mac| format!(" mac='\"{mac}\"'")).unwrap_or_default();
+        match self.facts.devices.get(&name) {
+            // What comes out of OVN is addressed to the bridge; a device that takes another address to be its own drops it.
+            Some(device) if bridge_mac.is_some_and(|bridge| device.mac.is_some_and(|mac| mac != bridge)) => {
+                Err(format!(
+                    "device {name} for VLAN {tag} has another Ethernet address than {bridge}, so that nothing would reach it; give it that \
+                 one (an OVS port: ovs-vsctl set interface {name}{mac})"
+                ))
+            }
+            None if !self.facts.vlan_devices => Err(format!(
+                "VLAN {tag} on {bridge} needs device {name}, and this kernel cannot make it: module 8021q is missing. Load it \
+                 (modprobe 8021q), or make the device yourself: ovs-vsctl add-port {bridge} {name} tag={tag} -- set interface {name} \
+                 type=internal{mac}"
+            )),
+            _ => Ok(name),
+        }
     }
 
     /// Rule, host route, neighbour, proxy NDP entries.

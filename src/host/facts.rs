@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bridge, BridgeMapping, Chassis, Facts};
+use super::{Bridge, BridgeMapping, Chassis, Device, Facts};
 use crate::mac::Mac;
 use crate::ovsdb::value::{Atom, Database, Row, Table, Uuid, Value};
 
@@ -70,7 +70,7 @@ impl Facts {
             if let Some(bridge) = self.bridges.get_mut(&link.name) {
                 (bridge.ifindex, bridge.mac, bridge.up) = (Some(link.ifindex), link.mac, link.up);
             } else {
-                self.devices.insert(link.name, (link.ifindex, link.up));
+                self.devices.insert(link.name, Device { ifindex: link.ifindex, mac: link.mac, up: link.up });
             }
         }
         self
@@ -303,7 +303,10 @@ mod tests {
         let facts = facts.with_links([link("br-ex", 7, true), link("vlan.20", 8, false)]);
         let bridge = &facts.bridges["br-ex"];
         assert_eq!((bridge.ifindex, bridge.mac, bridge.up), (Some(7), Some(mac), true));
-        assert_eq!(facts.devices, BTreeMap::from([("vlan.20".to_owned(), (8, false))]));
+        assert_eq!(
+            facts.devices,
+            BTreeMap::from([("vlan.20".to_owned(), Device { ifindex: 8, mac: Some(mac), up: false })])
+        );
         let facts = facts.with_links([]);
         assert_eq!((facts.bridges["br-ex"].ifindex, facts.devices.len()), (None, 0), "what is gone is gone");
     }

@@ -52,6 +52,17 @@ pub struct Bridge {
     pub table: Option<u32>,
 }
 
+/// A kernel device that is no mapped bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Ethernet address, if it has one.
+    pub mac: Option<Mac>,
+    /// Administratively up.
+    pub up: bool,
+}
+
 /// Facts of this hypervisor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -61,8 +72,8 @@ pub struct Facts {
     pub bridge_mappings: Vec<BridgeMapping>,
     /// Every mapped bridge, by name.
     pub bridges: BTreeMap<String, Bridge>,
-    /// Other kernel devices (VLAN devices we may use): name → (ifindex, up).
-    pub devices: BTreeMap<String, (u32, bool)>,
+    /// Other kernel devices by name: VLAN devices are among them, whoever made them.
+    pub devices: BTreeMap<String, Device>,
     /// `external_ids:ovn-nb-remote`.
     pub nb_remote: Option<String>,
     /// Whether the kernel can make VLAN devices (8021q).

@@ -177,6 +177,8 @@ impl Kernel {
                 steps.push((Device::add_vlan(name, vlan), &[]));
                 steps.push((Device::set_alias(name, ALIAS), &[]));
             }
+            // Made by the operator in the place of ours, such as an OVS internal port with the tag: as when it is observed.
+            Some(device) if device.vlan.is_none() => return Ok(Action::Settled(Ok(()))),
             Some(_) => return Err(OpError::ForeignDevice(name.to_owned())),
             None => {
                 steps.push((Device::add_vlan(name, vlan), &[]));
