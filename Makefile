@@ -37,8 +37,10 @@ interop-full: deps build ## the full product of the matrix
 bench: deps build ## the figures of docs/performance.md
 	@interop/run bench
 
-bench-bfd: ## BFD beside busy threads and a busy speaker for SECONDS_BFD (default 600): false downs, jitter, processor time; root
-	cargo run --release --locked -p bgp --example bfd_load -- $(or $(SECONDS_BFD),600)
+bench-bfd: deps build ## BFD beside busy threads and a busy speaker for SECONDS_BFD (default 600), and 100 silent leaves; root
+	@missed=0; \
+	cargo run --release --locked -p bgp --example bfd_load -- $(or $(SECONDS_BFD),600) || missed=1; \
+	interop/run bench bfd || missed=1; exit $$missed
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 600)
 	@for target in bgp/fuzz/targets/*.rs; do \

@@ -7,8 +7,8 @@
 //!
 //! 1. at 50 ms × 3 for SECONDS, beside as many threads that never sleep as there are cores, and two speakers in the same process of
 //!    which one sends the other 100,000 routes and takes them back, over and over;
-//! 2. at 50 ms × 3 for a tenth of that, while 10,000 packets a second that no session waits for arrive on the port;
-//! 3. at 300 ms × 3 for a tenth of it, while nothing else happens.
+//! 2. at 50 ms × 3 for a tenth of that (5 to 30 s), while 10,000 packets a second that no session waits for arrive on the port;
+//! 3. at 300 ms × 3 for as long, while nothing else happens.
 #![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
 
 use std::error::Error;
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> Result<ExitCode> {
     let seconds: u64 = std::env::args().nth(1).map_or(Ok(600), |word| word.parse())?;
-    let (long, short) = (Duration::from_secs(seconds), Duration::from_secs((seconds / 10).max(5)));
+    let (long, short) = (Duration::from_secs(seconds), Duration::from_secs((seconds / 10).clamp(5, 30)));
     unshare(CloneFlags::CLONE_NEWNET)?;
     Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

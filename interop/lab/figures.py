@@ -322,10 +322,11 @@ def main(arguments: list[str]) -> int:
 
 def measure(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="interop/run bench", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", help="agent, bulk (default: both)")
+    parser.add_argument("what", nargs="*", help="agent, bulk (default: both), bfd")
     parser.add_argument("--rounds", type=int, default=100, help="single events for each latency figure")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--keep", action="store_true", help="leave the agent's lab standing")
+    parser.add_argument("--trials", type=int, default=100, help="of bfd: how often a leaf falls silent")
     options = parser.parse_args(arguments)
     what = options.what or ["agent", "bulk"]
     table = Table()
@@ -338,6 +339,11 @@ def measure(arguments: list[str]) -> int:
                 if "bulk" in what:
                     bulk(table, family, "ovn-bgpd")
                 bulk(table, family, "BIRD 2.17")
+        if "bfd" in what:
+            from .detection import detection
+
+            detection(table, options.trials)
+            print(table.markdown(), end="")
     if options.write:
         write(table, "interop/run bench " + " ".join(arguments))
     print(f"{len(table.rows) - len(table.missed)} figures, {len(table.missed)} missed" + (f": {'; '.join(table.missed)}" if table.missed else ""))

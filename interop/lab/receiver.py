@@ -22,31 +22,43 @@ OPEN, UPDATE, KEEPALIVE = 1, 2, 4
 Prefix = tuple[int, int, bytes]  # address family, length, address octets
 
 
-def listening_socket(node: Node, address: str, port: int = 179) -> socket.socket:
+def socket_within(node: Node, make: Callable[[], socket.socket]) -> socket.socket:
     """A socket made inside the node's network namespace; it stays there, whoever uses it."""
     made: list[socket.socket | OSError] = []
 
-    def make() -> None:
+    def enter_and_make() -> None:
         try:
             namespace = os.open(f"/proc/{node.pid}/ns/net", os.O_RDONLY)
             if ctypes.CDLL(None, use_errno=True).setns(namespace, CLONE_NEWNET) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
             os.close(namespace)
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            server = socket.socket(family, socket.SOCK_STREAM)
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind((address, port))
-            server.listen(4)
-            made.append(server)
+            made.append(make())
         except OSError as failure:
             made.append(failure)
 
-    thread = threading.Thread(target=make)  # a thread may change its network namespace without moving the others
+    thread = threading.Thread(target=enter_and_make)  # a thread may change its network namespace without moving the others
     thread.start()
     thread.join()
     if isinstance(made[0], OSError):
-        raise LabError(f"{node.name}: cannot listen on {address}: {made[0]}")
+        raise made[0]
     return made[0]
+
+
+def listening_socket(node: Node, address: str, port: int = 179) -> socket.socket:
+    """A TCP socket that listens inside the node."""
+
+    def make() -> socket.socket:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        server = socket.socket(family, socket.SOCK_STREAM)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        server.listen(4)
+        return server
+
+    try:
+        return socket_within(node, make)
+    except OSError as failure:
+        raise LabError(f"{node.name}: cannot listen on {address}: {failure}") from failure
 
 
 def message(kind: int, body: bytes) -> bytes:
