@@ -415,6 +415,19 @@ class Neutron:
         self.transact([*operations, attach("Logical_Router", router.row_name, "ports", named("lrp"))])
         return other
 
+    def delete_gateway(self, router: Router) -> None:
+        """Takes a gateway port from its router, and its peer from the external network."""
+        nb, port = self.central.nb, router.gateway_port_id
+        assert router.external
+        lrp = nb.select("Logical_Router_Port", [["name", "==", f"lrp-{port}"]], ["_uuid"])[0]["_uuid"]
+        lsp = nb.select("Logical_Switch_Port", [["name", "==", port]], ["_uuid"])[0]["_uuid"]
+        self.transact(
+            [
+                attach("Logical_Switch", router.external.switch, "ports", lsp, "delete"),
+                attach("Logical_Router", router.row_name, "ports", lrp, "delete"),
+            ]
+        )
+
     def reschedule(self, router: Router, chassis: list[str]) -> None:
         """Other priorities for the chassis of a router's HA_Chassis_Group: a planned fail-over."""
         nb = self.central.nb
