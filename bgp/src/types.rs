@@ -81,6 +81,12 @@ impl Families {
         Self(self.0 | Self::bit(family))
     }
 
+    /// The set without `family`.
+    #[must_use]
+    pub const fn without(self, family: Family) -> Self {
+        Self(self.0 & !Self::bit(family))
+    }
+
     /// Whether `family` is in the set.
     pub const fn contains(self, family: Family) -> bool {
         self.0 & Self::bit(family) != 0

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bgp::policy::Role;
+use bgp::policy::{LimitAction, MaxPrefixes, Role};
 use bgp::speaker::{AddPath, AllowAsIn, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
 use bgp::types::{AS_TRANS, Asn, Families, Family};
 
@@ -54,7 +54,7 @@ options! {
     nexthop_format: NextHopFormat,
     prefix_list_in: String,
     prefix_list_out: String,
-    max_prefixes: u32,
+    max_prefixes: MaxPrefixes,
     bfd: Switch<String>,
     bfd_strict: bool,
     role: Role,
@@ -98,8 +98,7 @@ impl Options {
             }),
             prefix_list_in: get("prefix_list_in").and_then(|v| v.string(doc)),
             prefix_list_out: get("prefix_list_out").and_then(|v| v.string(doc)),
-            max_prefixes: get("max_prefixes")
-                .and_then(|v| v.integer(doc, 1..=i128::from(u32::MAX), "a number of prefixes")),
+            max_prefixes: get("max_prefixes").and_then(|v| max_prefixes(&v, doc)),
             bfd: get("bfd").and_then(|v| name_or_false(&v, doc, "a BFD profile")),
             bfd_strict: get("bfd_strict").and_then(|v| v.bool(doc)),
             role: get("role").and_then(|v| role(&v, doc)),
@@ -325,6 +324,34 @@ fn allowas_in(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<AllowAsIn>> {
         return None;
     }
     value.integer(doc, 1..=10, "a count").map(|at| At { value: AllowAsIn::Count(at.value), span: at.span })
+}
+
+/// A number, or a table with the number and what happens near and above it.
+fn max_prefixes(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<MaxPrefixes>> {
+    let number = |v: &Value<'_>| v.integer(doc, 1..=i128::from(u32::MAX), "a number of prefixes");
+    if !value.is_table() {
+        return number(value).map(|at| At { value: MaxPrefixes::new(at.value), span: at.span });
+    }
+    let mut table = value.table(doc)?;
+    let limit = table.get("limit");
+    if limit.is_none() {
+        doc.error_hint(&table.span, "'max_prefixes' has no 'limit'", "max_prefixes = { limit = 100, warning = 75 }");
+    }
+    let limit: Option<At<u32>> = limit.and_then(|v| number(&v));
+    let warning = table.get("warning").and_then(|v| v.integer(doc, 1..=100, "a percentage")).map(|at| at.value);
+    let restart = table.get("restart").and_then(|v| at_least(&v, doc, Duration::from_secs(1)));
+    let warn_only = table.get("warning_only").and_then(|v| v.bool(doc)).is_some_and(|at| at.value);
+    if let (Some(restart), true) = (&restart, warn_only) {
+        let message = "'restart' and 'warning_only' contradict each other";
+        doc.error_hint(&restart.span, message, "with warning_only the session does not end");
+    }
+    table.finish(doc);
+    let action = match restart {
+        _ if warn_only => LimitAction::WarnOnly,
+        Some(restart) => LimitAction::Restart(restart.value),
+        None => LimitAction::Reconnect,
+    };
+    Some(value.at(MaxPrefixes { limit: limit?.value, warning: warning.unwrap_or(MaxPrefixes::WARNING), action }))
 }
 
 fn hold_time(value: &Value<'_>, doc: &Doc<'_>, allow_zero: bool) -> Option<At<Duration>> {

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bgp::policy::{LimitAction, MaxPrefixes};
 use bgp::speaker::{AllowAsIn, PeerAddress, RemoteAs};
 use bgp::types::{Families, Family};
 use proptest::prelude::*;
@@ -115,7 +116,7 @@ fn the_contract_is_read() {
     assert_eq!(unnumbered.peer.allowas_in, AllowAsIn::Origin);
     assert_eq!(unnumbered.peer.hold_time, Duration::from_secs(9));
     assert_eq!(unnumbered.peer.keepalive, Some(Duration::from_secs(3)));
-    assert_eq!(unnumbered.peer.max_prefixes, Some(100));
+    assert_eq!(unnumbered.peer.max_prefixes, Some(MaxPrefixes::new(100)));
     assert_eq!(unnumbered.peer.prefix_list_out.as_ref().unwrap().name(), "only-host-prefixes");
     assert_eq!(unnumbered.bfd.as_ref().unwrap().profile, "fabric");
     assert_eq!(numbered.peer.remote_as, RemoteAs::Number(65001));
@@ -142,6 +143,22 @@ fn a_password_is_never_shown() {
     let long = format!("password = \"{}\"", "foobar".repeat(20));
     let shown = problems(&CONTRACT.replace("password = \"foobar\"", &long)).join("\n");
     assert_eq!(shown, "13:12: 'password' is 120 octets long: TCP-MD5 takes 80 at most");
+}
+
+#[test]
+fn a_limit_is_a_number_or_a_table() {
+    let restart = LimitAction::Restart(Duration::from_mins(5));
+    let table = [
+        ("100", MaxPrefixes::new(100)),
+        ("{ limit = 100 }", MaxPrefixes::new(100)),
+        ("{ limit = 9, warning = 50, restart = \"5m\" }", MaxPrefixes { limit: 9, warning: 50, action: restart }),
+        ("{ limit = 9, warning_only = true }", MaxPrefixes { action: LimitAction::WarnOnly, ..MaxPrefixes::new(9) }),
+    ];
+    for (text, expected) in table {
+        let text = CONTRACT.replace("max_prefixes = 100", &format!("max_prefixes = {text}"));
+        let (config, _) = read(&text).into_result().unwrap();
+        assert_eq!(config.bgp.neighbors[0].peer.max_prefixes, Some(expected), "{text}");
+    }
 }
 
 #[test]
@@ -312,6 +329,21 @@ fn every_fault_says_where_and_what_to_do() {
             "prefix_list_in = \"only-default\"",
             "prefix_list_in = \"only-defautl\"",
             "22:18: there is no prefix list 'only-defautl'\n    hint: did you mean 'only-default'?",
+        ),
+        (
+            "max_prefixes = 100",
+            "max_prefixes = { warning = 75 }",
+            "23:16: 'max_prefixes' has no 'limit'\n    hint: max_prefixes = { limit = 100, warning = 75 }",
+        ),
+        (
+            "max_prefixes = 100",
+            "max_prefixes = { limit = 100, warning = 101 }",
+            "23:41: 'warning' is 101: a percentage is from 1 to 100",
+        ),
+        (
+            "max_prefixes = 100",
+            "max_prefixes = { limit = 100, restart = \"5m\", warning_only = true }",
+            "23:41: 'restart' and 'warning_only' contradict each other\n    hint: with warning_only the session does not end",
         ),
         (
             "bfd = \"fabric\"",

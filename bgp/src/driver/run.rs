@@ -294,7 +294,9 @@ impl Driver {
             Event::Faults { neighbor, faults, .. } if !self.faults.is_news(neighbor, faults) => {
                 tracing::debug!("{event}");
             }
-            Event::Down { .. } | Event::Malformed { .. } | Event::Faults { .. } => tracing::warn!("{event}"),
+            Event::Down { .. } | Event::Malformed { .. } | Event::Faults { .. } | Event::PrefixLimit { .. } => {
+                tracing::warn!("{event}");
+            }
             Event::Failed { neighbor, reason } => {
                 if self.failures.insert(neighbor.clone(), reason.clone()).as_ref() == Some(reason) {
                     tracing::debug!("{event}");

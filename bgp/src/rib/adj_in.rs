@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::import::{ImportContext, Refused};
+use crate::policy::LimitAction;
 use crate::types::{Families, Family, Prefix};
 use crate::wire::{Attributes, NextHop, Nlri, Treatment, Update};
 
@@ -44,6 +45,10 @@ pub struct AdjIn {
     refused_total: u64,
     /// Families in which something was refused that a new policy may let pass.
     refused_in: Families,
+    /// Families of which has been said that the limit is near; again when the number was below half of that meanwhile.
+    warned: Families,
+    /// Families of which has been said that they are above it.
+    above: Families,
 }
 
 /// What an UPDATE, or anything else, changed in an [`AdjIn`].
@@ -56,6 +61,8 @@ pub struct Changes {
     pub end_of_rib: Option<Family>,
     /// The peer announced more than it may: Cease, subcode 1 (RFC 4486 §4).
     pub limit_exceeded: Option<LimitExceeded>,
+    /// The peer announces nearly as much as it may, or more than that and the session is to stay all the same.
+    pub limit_warning: Option<LimitWarning>,
 }
 
 impl Changes {
@@ -80,6 +87,17 @@ pub struct LimitExceeded {
     pub max: u32,
 }
 
+/// A peer announces nearly as many routes as it may, or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LimitWarning {
+    /// The family.
+    pub family: Family,
+    /// How many routes are in use.
+    pub count: usize,
+    /// How many may be.
+    pub limit: u32,
+}
+
 impl AdjIn {
     /// A session that has just been established.
     pub fn new(context: ImportContext) -> Self {
@@ -90,6 +108,8 @@ impl AdjIn {
             refused: BTreeMap::new(),
             refused_total: 0,
             refused_in: Families::NONE,
+            warned: Families::NONE,
+            above: Families::NONE,
         }
     }
 
@@ -142,12 +162,33 @@ impl AdjIn {
                 Ok(path) => self.insert(*nlri, &path, changes),
                 Err(reason) => self.refuse(*nlri, reason, changes),
             }
-            if let Some(max) = self.context.max_prefixes
-                && self.count(family) > max as usize
-            {
-                changes.limit_exceeded = Some(LimitExceeded { family, max });
-                return ControlFlow::Break(());
+            self.check_limit(family, changes)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Compares the number of routes of a family with its limit. A break: there are too many, and nothing more is to be taken.
+    fn check_limit(&mut self, family: Family, changes: &mut Changes) -> ControlFlow<()> {
+        let Some(max) = self.context.max_prefixes else { return ControlFlow::Continue(()) };
+        let count = self.count(family);
+        let (near, limit) = (max.warn_from() as usize, max.limit as usize);
+        let first = |said: &mut Families, from: usize| {
+            if count * 2 < from {
+                *said = said.without(family);
             }
+            let first = count >= from && !said.contains(family);
+            if first {
+                *said = said.with(family);
+            }
+            first
+        };
+        let warn = first(&mut self.warned, near) | first(&mut self.above, limit.saturating_add(1));
+        if count > limit && max.action != LimitAction::WarnOnly {
+            changes.limit_exceeded = Some(LimitExceeded { family, max: max.limit });
+            return ControlFlow::Break(());
+        }
+        if warn {
+            changes.limit_warning = Some(LimitWarning { family, count, limit: max.limit });
         }
         ControlFlow::Continue(())
     }
@@ -236,6 +277,7 @@ impl AdjIn {
         self.refused.clear();
         self.refused_total = 0;
         self.refused_in = Families::NONE;
+        (self.warned, self.above) = (Families::NONE, Families::NONE);
     }
 
     /// Changes the policy of a session that stays up. What is no longer let through goes at once; in the families returned
@@ -252,13 +294,7 @@ impl AdjIn {
         for (nlri, reason) in checks.collect::<Vec<_>>() {
             self.refuse(nlri, reason, &mut changes);
         }
-        for family in Family::ALL {
-            if let Some(max) = self.context.max_prefixes
-                && self.count(family) > max as usize
-            {
-                changes.limit_exceeded = Some(LimitExceeded { family, max });
-            }
-        }
+        let _ = Family::ALL.into_iter().try_for_each(|family| self.check_limit(family, &mut changes));
         changes.sort();
         (changes, refresh)
     }
@@ -306,7 +342,7 @@ impl AdjIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::PrefixList;
+    use crate::policy::{MaxPrefixes, PrefixList};
     use crate::types::PeerKind;
     use crate::wire::{AsPath, Fault, MpReach, Origin};
 
@@ -317,7 +353,7 @@ mod tests {
         ImportContext { own_addresses: vec!["10.0.0.2".parse().unwrap()], ..context }
     }
 
-    fn limited(rules: &[&str], max_prefixes: Option<u32>) -> ImportContext {
+    fn limited(rules: &[&str], max_prefixes: Option<MaxPrefixes>) -> ImportContext {
         let list = Arc::new(PrefixList::parse("in", rules).unwrap());
         ImportContext { prefix_list: Some(list), max_prefixes, ..context() }
     }
@@ -430,7 +466,7 @@ mod tests {
 
     #[test]
     fn too_many_prefixes_are_reported() {
-        let mut adj_in = AdjIn::new(limited(&["permit 10.0.0.0/8 le 32"], Some(2)));
+        let mut adj_in = AdjIn::new(limited(&["permit 10.0.0.0/8 le 32"], Some(MaxPrefixes::new(2))));
         // Only what is in use counts.
         let changes = adj_in.update(&announce(&["10.1.0.0/16", "11.0.0.0/8", "12.0.0.0/8", "10.2.0.0/16"]));
         assert_eq!(changes.limit_exceeded, None);

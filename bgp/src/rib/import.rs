@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::export::DEFAULT_LOCAL_PREF;
-use crate::policy::{PrefixList, Role, community};
+use crate::policy::{MaxPrefixes, PrefixList, Role, community};
 use crate::speaker::AllowAsIn;
 use crate::types::{Asn, Families, PeerKind, Prefix};
 use crate::wire::{AsPath, Attributes, NextHop, Segment};
@@ -40,7 +40,7 @@ pub struct ImportContext {
     /// The path of an external peer has to begin with its AS number; not so for route servers (RFC 7947 §2.2.2.1).
     pub enforce_first_as: bool,
     /// The most routes of one family that may be in use.
-    pub max_prefixes: Option<u32>,
+    pub max_prefixes: Option<MaxPrefixes>,
     /// Our role towards an external peer (RFC 9234).
     pub role: Option<Role>,
 }

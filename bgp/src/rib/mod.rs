@@ -28,7 +28,7 @@ mod out;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use adj_in::{AdjIn, Changes, LimitExceeded, Path, REFUSED_KEPT};
+pub use adj_in::{AdjIn, Changes, LimitExceeded, LimitWarning, Path, REFUSED_KEPT};
 pub use decide::{Candidate, Peer, Step, Verdict, decide};
 pub use export::{DEFAULT_LOCAL_PREF, ExportContext, NotExported};
 pub use import::{ImportContext, Refused};

@@ -28,6 +28,7 @@ impl Session {
             Event::Start => self.start(now),
             Event::Stop(cease) => self.stop(now, &cease),
             Event::Reset(cease) => self.reset(now, &cease),
+            Event::Suspend(cease, pause) => self.suspend(now, &cease, pause),
             Event::Leave => self.go_down(now, State::Idle { restart_at: None }, Reason::Closed),
             Event::Reachable => self.reachable(now),
             Event::Connected(conn, ends) => self.connected(now, conn, ends),
@@ -61,6 +62,14 @@ impl Session {
                 let reason = self.cease(now, cease);
                 self.fail(now, reason);
             }
+        }
+    }
+
+    /// Like a reset, but Idle lasts as long as it is told to.
+    fn suspend(&mut self, now: Instant, cease: &Cease, pause: Duration) {
+        if !matches!(self.state, State::Idle { .. }) {
+            let reason = self.cease(now, cease);
+            self.go_down(now, State::Idle { restart_at: Some(now + pause) }, reason);
         }
     }
 

@@ -42,7 +42,7 @@ mod timing;
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use cause::{Cease, Reason};
 pub use negotiate::{Negotiated, PeerRestart};
@@ -99,6 +99,8 @@ pub(crate) enum Event {
     Stop(Cease),
     /// Tell the peer and start again after the usual wait.
     Reset(Cease),
+    /// Tell the peer to go away, and neither dial nor take a connection before that time has passed.
+    Suspend(Cease, Duration),
     /// Close without a word and stay down: the peer is to keep our routes until we are back (RFC 4724 §4.1).
     Leave,
     /// It is known now where to dial.

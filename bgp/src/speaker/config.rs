@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::{ExportRule, PrefixList, Role};
+use crate::policy::{ExportRule, MaxPrefixes, PrefixList, Role};
 use crate::types::{Asn, Families, Family};
 
 /// The port of BGP (RFC 4271 §4).
@@ -224,8 +224,8 @@ pub struct PeerConfig {
     pub export_rules: Vec<ExportRule>,
     /// Our role towards an external peer (RFC 9234).
     pub role: Option<Role>,
-    /// Cease with subcode 1 when the peer announces more than this in one family.
-    pub max_prefixes: Option<u32>,
+    /// How much the peer may announce in one family.
+    pub max_prefixes: Option<MaxPrefixes>,
     /// Wait for the peer to dial.
     pub passive: bool,
     /// The address to dial from, and the only one a connection of this peer is accepted on.

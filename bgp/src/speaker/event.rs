@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::types::{Asn, Families};
+use crate::types::{Asn, Families, Family};
 
 /// Something an operator may want to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,17 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A peer announces nearly as many routes as it may, or more than that where only a warning is wanted.
+    PrefixLimit {
+        /// The peer.
+        neighbor: String,
+        /// The family.
+        family: Family,
+        /// How many routes are in use.
+        count: usize,
+        /// How many may be.
+        limit: u32,
+    },
     /// The best routes learned from peers have changed.
     LearnedChanged,
 }
@@ -90,6 +101,15 @@ impl fmt::Display for Event {
             }
             Self::Faults { neighbor, faults, bytes } => {
                 write!(f, "neighbor {neighbor} sent a faulty UPDATE: {}: {bytes}", faults.join("; "))
+            }
+            Self::PrefixLimit { neighbor, family, count, limit } if *count > *limit as usize => {
+                write!(
+                    f,
+                    "neighbor {neighbor} announces {count} {family} routes, more than max_prefixes allows ({limit}); they are used all the same (warning_only)"
+                )
+            }
+            Self::PrefixLimit { neighbor, family, count, limit } => {
+                write!(f, "neighbor {neighbor} announces {count} {family} routes; max_prefixes allows {limit}")
             }
             Self::Refused { from, reason } => write!(f, "connection from {from} refused: {reason}"),
             Self::LearnedChanged => f.write_str("learned routes changed"),

@@ -206,11 +206,13 @@ impl Speaker {
     }
 
     fn apply(&mut self, now: Instant, number: u32, config: PeerConfig, impact: Impact) {
-        let Some(old_shutdown) = self.peers.get(&number).map(|p| p.config.shutdown.clone()) else { return };
+        let Some(old) = self.peers.get(&number).map(|p| Arc::clone(&p.config)) else { return };
         let config = Arc::new(config);
+        // A peer that was sent away for its number of routes need not wait when that number is another one.
+        let another_limit = old.max_prefixes != config.max_prefixes && config.shutdown.is_none();
         if impact == Impact::Reset {
             let cease = config.shutdown.clone().map_or(Cease::ConfigChange, Cease::Shutdown);
-            if old_shutdown.is_none() {
+            if old.shutdown.is_none() {
                 self.session_event(now, number, SessionEvent::Stop(cease));
             }
         }
@@ -219,7 +221,12 @@ impl Speaker {
             peer.configure(&speaker, &config);
         }
         match impact {
-            Impact::Refresh => self.with_peer(number, |peer, out| peer.reapply_policy(now, out)),
+            Impact::Refresh => {
+                self.with_peer(number, |peer, out| peer.reapply_policy(now, out));
+                if another_limit && self.peers.get(&number).is_some_and(Peer::was_sent_away) {
+                    self.session_event(now, number, SessionEvent::Start);
+                }
+            }
             Impact::Reset if config.shutdown.is_none() => self.session_event(now, number, SessionEvent::Start),
             Impact::Nothing | Impact::Reset => {}
         }

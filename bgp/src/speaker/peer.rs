@@ -9,11 +9,14 @@ use bytes::{BufMut, BytesMut};
 
 use super::connection::{Connection, Counters};
 use super::{Output, PeerAddress, PeerConfig, SpeakerConfig};
-use crate::rib::{AdjIn, AdjOut, Changes, ExportContext, ImportContext, Peer as RibPeer, RouteSet};
+use crate::policy::LimitAction;
+use crate::rib::{
+    AdjIn, AdjOut, Changes, ExportContext, ImportContext, LimitExceeded, LimitWarning, Peer as RibPeer, RouteSet,
+};
 use crate::session::{Action, Cease, ConnId, Ends, Event as SessionEvent, Helper, Negotiated, Session};
 use crate::speaker::event::Event;
 use crate::types::{Families, Family, Prefix};
-use crate::wire::{self, Message, RouteRefresh, Treatment, Update};
+use crate::wire::{self, Message, Notification, RouteRefresh, Treatment, Update};
 
 /// The most octets of a message that an event quotes.
 const QUOTED: usize = 4096;
@@ -239,11 +242,17 @@ impl Peer {
                 Action::Failed(reason) => {
                     out.push(Output::Event(Event::Failed { neighbor: self.name(), reason: reason.to_string() }));
                 }
-                Action::Update(update) => self.update(now, &update, &mut effects),
+                Action::Update(update) => self.update(now, &update, &mut effects, out),
                 Action::Refresh(refresh) => self.refresh(refresh, &mut effects, out),
             }
         }
         effects
+    }
+
+    /// The session is down because the peer announced more than it might.
+    pub(super) fn was_sent_away(&self) -> bool {
+        let sent = self.session.last_sent.as_ref().map(|sent| &sent.notification);
+        self.up.is_none() && sent.is_some_and(Notification::is_max_prefixes)
     }
 
     /// No session is wanted over a path that is not known to work.
@@ -349,9 +358,9 @@ impl Peer {
         }
     }
 
-    fn update(&mut self, now: Instant, update: &Update, effects: &mut Effects) {
+    fn update(&mut self, now: Instant, update: &Update, effects: &mut Effects, out: &mut Vec<Output>) {
         let Some(adj_in) = &mut self.adj_in else { return };
-        let Changes { prefixes, end_of_rib, limit_exceeded } = adj_in.update(update);
+        let Changes { prefixes, end_of_rib, limit_exceeded, limit_warning } = adj_in.update(update);
         effects.learned.extend(prefixes);
         if let Some(family) = end_of_rib {
             self.helper.end_of_rib(family);
@@ -359,9 +368,25 @@ impl Peer {
                 up.end_of_rib_received = up.end_of_rib_received.with(family);
             }
         }
+        self.warn_of_limit(limit_warning, out);
         if let Some(exceeded) = limit_exceeded {
-            let cease = Cease::MaxPrefixes { family: exceeded.family, limit: exceeded.max };
-            self.session.handle(now, SessionEvent::Reset(cease));
+            let event = self.too_many(exceeded);
+            self.session.handle(now, event);
+        }
+    }
+
+    fn warn_of_limit(&self, warning: Option<LimitWarning>, out: &mut Vec<Output>) {
+        if let Some(LimitWarning { family, count, limit }) = warning {
+            out.push(Output::Event(Event::PrefixLimit { neighbor: self.name(), family, count, limit }));
+        }
+    }
+
+    /// What to do about a peer that announces more than it may.
+    fn too_many(&self, exceeded: LimitExceeded) -> SessionEvent {
+        let cease = Cease::MaxPrefixes { family: exceeded.family, limit: exceeded.max };
+        match self.config.max_prefixes.map(|max| max.action) {
+            Some(LimitAction::Restart(pause)) => SessionEvent::Suspend(cease, pause),
+            _ => SessionEvent::Reset(cease),
         }
     }
 
@@ -445,9 +470,10 @@ impl Peer {
             if negotiated.route_refresh {
                 self.request(conn, ask, out);
             }
+            self.warn_of_limit(changes.limit_warning, out);
             if let Some(exceeded) = changes.limit_exceeded {
-                let cease = Cease::MaxPrefixes { family: exceeded.family, limit: exceeded.max };
-                effects.learned.extend(self.handle(now, SessionEvent::Reset(cease), out).learned);
+                let event = self.too_many(exceeded);
+                effects.learned.extend(self.handle(now, event, out).learned);
             }
         }
         effects

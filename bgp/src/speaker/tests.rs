@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;
-use crate::policy::PrefixList;
+use crate::policy::{LimitAction, MaxPrefixes, PrefixList};
 use crate::rib::{AdjOut, ExportContext, Origination};
 use crate::types::{Families, Family, Prefix};
 use crate::wire::{self, AsPath, Attributes, Capability, Context, Message, Nlri, Notification, Open, Origin, Update};
@@ -212,13 +212,78 @@ fn garbage_is_answered_logged_and_quoted() {
 
 #[test]
 fn a_peer_that_announces_too_much_is_sent_away() {
-    let mut play = Play::up(PeerConfig { max_prefixes: Some(10), ..peer_config() });
+    let mut play = Play::up(PeerConfig { max_prefixes: Some(MaxPrefixes::new(10)), ..peer_config() });
     play.announce(0..10);
     assert_eq!(play.speaker.learned().len(), 10);
     play.announce(10..11);
     let farewell = play.farewell().unwrap();
     assert_eq!((farewell.code, farewell.subcode, &farewell.data[..]), (6, 1, &[0, 1, 1, 0, 0, 0, 10][..]));
     assert_eq!(play.speaker.learned(), [], "its routes are gone");
+}
+
+#[test]
+fn a_peer_that_was_sent_away_waits_for_its_time_or_for_another_limit() {
+    let limit = |limit, action| PeerConfig {
+        max_prefixes: Some(MaxPrefixes { action, ..MaxPrefixes::new(limit) }),
+        ..peer_config()
+    };
+    let five_minutes = Duration::from_mins(5);
+    let mut play = Play::up(limit(10, LimitAction::Restart(five_minutes)));
+    play.announce(0..11);
+    assert_eq!(play.farewell().map(|n| (n.code, n.subcode)), Some((6, 1)));
+    let refused = |play: &mut Play| play.speaker.accept(play.now, ends(), None).is_err();
+    assert_eq!(play.speaker.next_deadline(), Some(play.now + five_minutes));
+    play.now += Duration::from_secs(299);
+    play.speaker.handle_timeout(play.now);
+    play.settle();
+    assert!(refused(&mut play), "too early");
+    play.now += Duration::from_secs(1);
+    play.speaker.handle_timeout(play.now);
+    play.settle();
+    play.establish();
+    play.announce(0..11);
+    assert!(play.closed && refused(&mut play));
+    // What the operator says now counts at once.
+    play.speaker.update_peer(play.now, limit(20, LimitAction::Restart(five_minutes)));
+    play.settle();
+    play.establish();
+    play.announce(0..11);
+    assert_eq!(play.speaker.learned().len(), 11);
+    // A peer that is shut down stays so, whatever its limit is.
+    play.announce(11..30);
+    let shut = PeerConfig { shutdown: Some(String::new()), ..limit(30, LimitAction::Reconnect) };
+    play.speaker.update_peer(play.now, shut);
+    play.settle();
+    assert!(refused(&mut play));
+}
+
+#[test]
+fn a_limit_that_is_near_is_said_once_and_one_that_only_warns_ends_nothing() {
+    let max = MaxPrefixes { action: LimitAction::WarnOnly, warning: 50, ..MaxPrefixes::new(10) };
+    let mut play = Play::up(PeerConfig { max_prefixes: Some(max), ..peer_config() });
+    let warnings = |play: &mut Play| -> Vec<_> {
+        let events = std::mem::take(&mut play.events).into_iter();
+        events.filter_map(|e| if let Event::PrefixLimit { count, .. } = e { Some(count) } else { None }).collect()
+    };
+    for host in 0..4 {
+        play.announce([host]);
+    }
+    assert_eq!(warnings(&mut play), [0; 0]);
+    for host in 4..13 {
+        play.announce([host]);
+    }
+    assert_eq!(warnings(&mut play), [5, 11], "half of it, and above it");
+    assert_eq!(play.speaker.learned().len(), 13, "everything is used all the same");
+    let withdraw = |hosts: std::ops::Range<u8>| {
+        let nlri = |host| Nlri::from(Prefix::new([192, 0, 2, host].into(), 32).unwrap());
+        Update { withdrawn: hosts.map(nlri).collect(), ..Update::default() }
+    };
+    play.tell(withdraw(4..13), &session_context());
+    play.announce([4]);
+    assert_eq!(warnings(&mut play), [0; 0], "it hovers around the line");
+    play.tell(withdraw(1..5), &session_context());
+    play.announce(0..5);
+    assert_eq!(warnings(&mut play), [5], "it was far below meanwhile");
 }
 
 #[test]
@@ -410,7 +475,7 @@ fn a_change_disturbs_a_session_as_much_as_predicted() {
         (Impact::Refresh, "prefix_list_out", Box::new(move |p| p.prefix_list_out = list("deny 0.0.0.0/0 le 32"))),
         (Impact::Refresh, "prefix_list_in", Box::new(move |p| p.prefix_list_in = list("deny 0.0.0.0/0 le 32"))),
         (Impact::Refresh, "allowas_in", Box::new(|p| p.allowas_in = AllowAsIn::Origin)),
-        (Impact::Refresh, "max_prefixes", Box::new(|p| p.max_prefixes = Some(100))),
+        (Impact::Refresh, "max_prefixes", Box::new(|p| p.max_prefixes = Some(MaxPrefixes::new(100)))),
         (Impact::Reset, "password", Box::new(|p| p.password = Some(Secret::new("new")))),
         (Impact::Reset, "hold_time", Box::new(|p| p.hold_time = Duration::from_secs(30))),
         (Impact::Reset, "families", Box::new(|p| p.families = Families::NONE.with(Family::Ipv4))),

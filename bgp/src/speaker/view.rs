@@ -352,7 +352,7 @@ fn neighbor_family(peer: &Peer, family: Family) -> Option<NeighborFamily> {
         advertised: counts.advertised,
         pending: counts.pending + counts.withdrawals,
         accepted,
-        max_prefixes: peer.config.max_prefixes,
+        max_prefixes: peer.config.max_prefixes.map(|max| max.limit),
         end_of_rib_received: peer.up.as_ref().is_some_and(|up| up.end_of_rib_received.contains(family)),
         next_hop: peer
             .up

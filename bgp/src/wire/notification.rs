@@ -154,6 +154,13 @@ impl Notification {
         Self { code: code::CEASE, subcode: cease::HARD_RESET, data: data.freeze() }
     }
 
+    /// Whether it says that there were too many prefixes (RFC 4486 §4), alone or inside a Hard Reset.
+    pub fn is_max_prefixes(&self) -> bool {
+        let inner = self.hard_reset();
+        let said = inner.as_ref().unwrap_or(self);
+        (said.code, said.subcode) == (code::CEASE, cease::MAX_PREFIXES)
+    }
+
     /// What a Hard Reset carries (RFC 8538 §3.1), if this is one that carries anything.
     pub fn hard_reset(&self) -> Option<Self> {
         if (self.code, self.subcode) != (code::CEASE, cease::HARD_RESET) {

@@ -1,5 +1,6 @@
 //! `frr.conf`, as far as a hypervisor's has anything to say to us.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::found::{Clause, Family, Found, Neighbor, Session, quote};
@@ -371,6 +372,33 @@ fn remote_as(word: &str) -> String {
     if word.bytes().all(|b| b.is_ascii_digit()) { word.to_owned() } else { quote(word) }
 }
 
+/// `LIMIT [PERCENT] [warning-only | restart MINUTES] [force]`.
+fn max_prefixes(limit: &str, how: &[&str]) -> Result<String, String> {
+    let mut more = String::new();
+    let mut words = how;
+    loop {
+        words = match words {
+            [] => break,
+            ["warning-only", rest @ ..] => {
+                more.push_str(", warning_only = true");
+                rest
+            }
+            ["restart", minutes, rest @ ..] => {
+                let _ = write!(more, ", restart = \"{minutes}m\"");
+                rest
+            }
+            // Counts what the policy refuses, too; ours counts what is in use.
+            ["force", rest @ ..] => rest,
+            [percent, rest @ ..] if percent.bytes().all(|b| b.is_ascii_digit()) => {
+                let _ = write!(more, ", warning = {percent}");
+                rest
+            }
+            [other, ..] => return Err(format!("`{other}` is not known after maximum-prefix")),
+        };
+    }
+    Ok(if more.is_empty() { limit.to_owned() } else { format!("{{ limit = {limit}{more} }}") })
+}
+
 /// Options FRR has per family: our key and its value.
 fn family_option(rest: &[&str]) -> Option<(&'static str, Result<String, String>)> {
     Some(match rest {
@@ -380,7 +408,7 @@ fn family_option(rest: &[&str]) -> Option<(&'static str, Result<String, String>)
         ["prefix-list", list, "in"] => ("prefix_list_in", Ok(quote(list))),
         ["prefix-list", list, "out"] => ("prefix_list_out", Ok(quote(list))),
         ["next-hop-self", ..] => ("next_hop_self", Ok("true".to_owned())),
-        ["maximum-prefix", limit, ..] => ("max_prefixes", Ok((*limit).to_owned())),
+        ["maximum-prefix", limit, how @ ..] => ("max_prefixes", max_prefixes(limit, how)),
         _ => return None,
     })
 }

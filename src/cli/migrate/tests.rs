@@ -1,3 +1,5 @@
+use bgp::policy::{LimitAction, MaxPrefixes};
+
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -82,7 +84,7 @@ router bgp 65000
  !
  address-family ipv4 unicast
   network 192.0.2.1/32
-  neighbor LEAF maximum-prefix 100
+  neighbor LEAF maximum-prefix 100 90 restart 5
   neighbor LEAF route-map IN in
   maximum-paths 4
  exit-address-family
@@ -117,7 +119,8 @@ router ospf
     assert_eq!(left.peer.ttl_security, Some(1));
     assert_eq!(left.peer.shutdown.as_deref(), Some("being replaced"));
     assert_eq!(left.peer.local_address, Some("10.0.0.2".parse().unwrap()));
-    assert_eq!(left.peer.max_prefixes, Some(100));
+    let action = LimitAction::Restart(std::time::Duration::from_mins(5));
+    assert_eq!(left.peer.max_prefixes, Some(MaxPrefixes { limit: 100, warning: 90, action }));
     assert_eq!(left.peer.prefix_list_in.as_ref().unwrap().name(), "DEFAULT", "by way of the route-map");
     assert_eq!(left.bfd.as_ref().unwrap().profile, "fast");
     assert_eq!(config.bfd_profiles["fast"].transmit_interval.as_millis(), 100);
