@@ -331,6 +331,31 @@ fn a_restart_of_the_switch_is_noticed_and_the_flows_can_be_put_back() {
     });
 }
 
+#[test]
+fn flows_that_somebody_else_removes_are_noticed_and_our_own_changes_are_not() {
+    with_switch(|switch| async move {
+        switch.add_bridge("br-ex", "");
+        let mut ovs = Ovs::new(switch.rundir(), COOKIE);
+        ovs.watch(&["br-ex".to_owned()].into());
+        apply(&mut ovs, &[set("br-ex", 1, false, MAC), set("br-ex", 1, true, MAC)]).await;
+        apply(&mut ovs, &[Op::Remove(key("br-ex", 1, true))]).await;
+        // Those of others are theirs.
+        switch.ofctl(&["add-flow", &switch.mgmt("br-ex"), "cookie=0x1,priority=1,actions=NORMAL"]);
+        switch.ofctl(&["del-flows", &switch.mgmt("br-ex"), "cookie=0x1/-1"]);
+        // A bridge that is not there is tried again and again, which is no event; everything else would be one by now.
+        ovs.watch(&["br-none".to_owned()].into());
+        let nothing = tokio::time::timeout(Duration::from_millis(500), ovs.event()).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+
+        switch.ofctl(&["del-flows", &switch.mgmt("br-ex")]);
+        assert_eq!(event(&mut ovs).await, Event::Changed { bridge: "br-ex".into() });
+        assert_eq!(observe_but(&mut ovs, &["br-none"]).await, BTreeMap::new());
+        apply(&mut ovs, &[set("br-ex", 1, false, MAC)]).await;
+        switch.ofctl(&["mod-flows", &switch.mgmt("br-ex"), "cookie=0x3e7/-1,actions=drop"]);
+        assert_eq!(event(&mut ovs).await, Event::Changed { bridge: "br-ex".into() });
+    });
+}
+
 /// A switch that greets, and answers what it was asked only when `answers` says so. It has no flows.
 async fn made_up_switch(listener: UnixListener, mut answers: watch::Receiver<bool>) {
     const HELLO: u8 = 0;
@@ -448,6 +473,10 @@ fn every_message_means_to_open_vswitch_what_it_means_to_us() {
             vec!["OFPT_BUNDLE_ADD_MESSAGE (OF1.4) (xid=0x8)", "ADD priority=900,ipv6,in_port=7"],
         ),
         (message::bundle(9, 1, Bundle::Commit), vec!["COMMIT_REQUEST"]),
+        (
+            message::monitor(10, 0),
+            vec!["OFPST_FLOW_MONITOR request (OF1.4) (xid=0xa)", "flags=add,delete,modify table=0"],
+        ),
     ];
     for (bytes, expected) in cases {
         let text = printed(&bytes);

@@ -21,7 +21,7 @@ use super::{OpError, describe};
 use crate::desired::wiring::{Key, Spec};
 use crate::diff::Op;
 use crate::mac::Mac;
-use crate::openflow::client::{Client, Error};
+use crate::openflow::client::{Client, Error, Noticed};
 use crate::openflow::flow::{Flow, FoundFlow};
 use crate::openflow::message::{Change, Refusal};
 
@@ -49,6 +49,11 @@ pub enum Event {
         /// The bridge.
         bridge: String,
     },
+    /// Somebody else has touched flows of ours.
+    Changed {
+        /// The bridge.
+        bridge: String,
+    },
 }
 
 /// Our end of all bridges.
@@ -62,6 +67,7 @@ pub struct Ovs {
 struct Bridge {
     name: String,
     socket: PathBuf,
+    cookie: u64,
     state: State,
     /// It has left a question unanswered for longer than [`PATIENCE`].
     slow: bool,
@@ -103,7 +109,7 @@ impl Ovs {
     fn add(&mut self, name: &str) {
         if !self.bridges.contains_key(name) {
             let socket = self.rundir.join(format!("{name}.mgmt"));
-            self.bridges.insert(name.to_owned(), Bridge::new(name, socket));
+            self.bridges.insert(name.to_owned(), Bridge::new(name, socket, self.cookie));
         }
     }
 
@@ -112,9 +118,8 @@ impl Ovs {
     /// A flow with another action than the one we use reads as [`Spec::Present`]; one with our cookie that no key can name is
     /// left alone.
     pub async fn observe(&mut self) -> (BTreeMap<Key, Spec>, BTreeMap<String, String>) {
-        let cookie = self.cookie;
         let asked = self.bridges.values_mut().map(|bridge| async move {
-            let flows = bridge.flows(cookie).await;
+            let flows = bridge.flows().await;
             (bridge.name.as_str(), flows)
         });
         let (mut found, mut silent) = (BTreeMap::new(), BTreeMap::new());
@@ -136,11 +141,10 @@ impl Ovs {
                 by_bridge.entry(bridge).or_default().push(index);
             }
         }
-        let cookie = self.cookie;
         let under_way = self.bridges.iter_mut().filter_map(|(name, bridge)| {
             let indexes = by_bridge.remove(name.as_str())?;
             let ops: Vec<&Op> = indexes.iter().filter_map(|index| ops.get(*index)).collect();
-            Some(async move { indexes.into_iter().zip(bridge.apply(cookie, &ops).await) })
+            Some(async move { indexes.into_iter().zip(bridge.apply(&ops).await) })
         });
         let mut done: BTreeMap<usize, _> = join_all(under_way).await.into_iter().flatten().collect();
         let foreign = || Err(OpError::WrongWorld("bridges"));
@@ -157,19 +161,19 @@ impl Ovs {
 }
 
 impl Bridge {
-    fn new(name: &str, socket: PathBuf) -> Self {
+    fn new(name: &str, socket: PathBuf, cookie: u64) -> Self {
         let state = State::Down(Instant::now());
-        Self { name: name.to_owned(), socket, state, slow: false, late_flows: None }
+        Self { name: name.to_owned(), socket, cookie, state, slow: false, late_flows: None }
     }
 
-    async fn flows(&mut self, cookie: u64) -> Result<Vec<FoundFlow>, String> {
+    async fn flows(&mut self) -> Result<Vec<FoundFlow>, String> {
         let until = self.patience();
         self.idle(until).await?;
         if let Some(flows) = self.late_flows.take() {
             return Ok(flows);
         }
         let dump = |mut client: Box<Client>| async move {
-            let flows = client.flows(cookie).await?;
+            let flows = client.flows().await?;
             Ok((client, Answer::Flows(flows)))
         };
         match self.ask(until, dump).await? {
@@ -178,8 +182,8 @@ impl Bridge {
         }
     }
 
-    async fn apply(&mut self, cookie: u64, ops: &[&Op]) -> Vec<Result<(), OpError>> {
-        let changes: Vec<Change> = ops.iter().filter_map(|op| change(op, cookie)).collect();
+    async fn apply(&mut self, ops: &[&Op]) -> Vec<Result<(), OpError>> {
+        let changes: Vec<Change> = ops.iter().filter_map(|op| change(op, self.cookie)).collect();
         if changes.len() != ops.len() {
             let nonsense = |op: &&Op| OpError::Refused { what: format!("{op:?}"), reason: "makes no sense".to_owned() };
             return ops.iter().map(|op| Err(nonsense(op))).collect();
@@ -229,8 +233,8 @@ impl Bridge {
     }
 
     fn connect(&mut self) {
-        let socket = self.socket.clone();
-        let work = async move { Ok((Box::new(Client::connect(&socket).await?), Answer::Connected)) };
+        let (socket, cookie) = (self.socket.clone(), self.cookie);
+        let work = async move { Ok((Box::new(Client::connect(&socket, cookie).await?), Answer::Connected)) };
         self.state = State::Busy { work: Box::pin(work), since: Instant::now(), connecting: true };
     }
 
@@ -297,7 +301,7 @@ impl Bridge {
         loop {
             match &mut self.state {
                 State::Idle(client) => {
-                    let error = client.lost().await;
+                    let Noticed::Lost(error) = client.notice().await else { return Event::Changed { bridge } };
                     self.lost(&error);
                     self.state = State::Down(Instant::now() + RETRY);
                     return Event::Lost { bridge, reason: error.to_string() };

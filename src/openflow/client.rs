@@ -44,19 +44,37 @@ pub struct Client {
     version: Version,
     xid: u32,
     inbox: Vec<u8>,
+    cookie: u64,
+    /// Somebody else has changed flows with our cookie since they were last asked for.
+    changed: bool,
+}
+
+/// What came of waiting.
+#[derive(Debug)]
+pub enum Noticed {
+    /// Somebody else has changed flows with our cookie (told with 1.4 only).
+    Changed,
+    /// The connection is lost.
+    Lost(Error),
 }
 
 impl Client {
-    /// Connects and agrees on a version.
-    pub async fn connect(socket: &Path) -> Result<Self, Error> {
+    /// Connects and agrees on a version. Flows with this cookie are ours.
+    pub async fn connect(socket: &Path, cookie: u64) -> Result<Self, Error> {
         in_time(async {
             let stream = UnixStream::connect(socket).await?;
-            let mut client = Self { stream, version: Version::V14, xid: 1, inbox: Vec::with_capacity(4096) };
+            let inbox = Vec::with_capacity(4096);
+            let mut client = Self { stream, version: Version::V14, xid: 1, inbox, cookie, changed: false };
             client.stream.write_all(&message::hello(1)).await?;
             loop {
                 match client.receive().await?.1 {
                     Message::Hello(versions) => {
                         client.version = Version::negotiate(versions).ok_or(Error::Version)?;
+                        if client.version >= Version::V14 {
+                            // A switch that cannot says so, and is looked at by audits only.
+                            let xid = client.next_xid();
+                            client.stream.write_all(&message::monitor(xid, 0)).await?;
+                        }
                         return Ok(client);
                     }
                     Message::Error(refusal) if refusal.kind == 0 => return Err(Error::Version),
@@ -72,8 +90,10 @@ impl Client {
         self.version
     }
 
-    /// All flows with this cookie.
-    pub async fn flows(&mut self, cookie: u64) -> Result<Vec<FoundFlow>, Error> {
+    /// All flows of ours.
+    pub async fn flows(&mut self) -> Result<Vec<FoundFlow>, Error> {
+        let cookie = self.cookie;
+        self.changed = false;
         in_time(async {
             let xid = self.next_xid();
             self.stream.write_all(&message::dump(self.version, xid, cookie)).await?;
@@ -108,11 +128,15 @@ impl Client {
         .await
     }
 
-    /// Waits until the connection is lost, and answers the switch's echo requests meanwhile. Cancel-safe.
-    pub async fn lost(&mut self) -> Error {
+    /// Waits until somebody else changes our flows or the connection is lost, and answers the switch's echo requests meanwhile.
+    /// Cancel-safe.
+    pub async fn notice(&mut self) -> Noticed {
         loop {
+            if std::mem::take(&mut self.changed) {
+                return Noticed::Changed;
+            }
             if let Err(error) = self.receive().await {
-                return error;
+                return Noticed::Lost(error);
             }
         }
     }
@@ -179,6 +203,11 @@ impl Client {
                         if self.stream.try_write(&reply)? < reply.len() {
                             return Err(Error::Silent);
                         }
+                    }
+                    (_, Message::FlowUpdates(cookies)) => {
+                        let cookie = self.cookie;
+                        self.changed |= cookies.into_iter().any(|one| one.is_none_or(|one| one == cookie));
+                        return Ok((0, Message::FlowUpdates(Vec::new())));
                     }
                     answer => return Ok(answer),
                 }

@@ -16,6 +16,8 @@ const ANY: u32 = 0xffff_ffff;
 const NO_BUFFER: u32 = 0xffff_ffff;
 /// `OFPMP_FLOW`, in 1.0 `OFPST_FLOW`.
 const FLOW_STATS: u16 = 1;
+/// `OFPMP_FLOW_MONITOR` (1.4).
+const FLOW_MONITOR: u16 = 16;
 /// More replies follow.
 const MORE: u16 = 1;
 /// `OFPBF_ATOMIC | OFPBF_ORDERED`.
@@ -133,6 +135,9 @@ pub enum Message {
         /// More are to come.
         more: bool,
     },
+    /// Somebody else has added, changed or removed flows with these cookies; `None`: the switch could not keep up and does not
+    /// say which.
+    FlowUpdates(Vec<Option<u64>>),
     /// Everything before the barrier has been done.
     BarrierReply,
     /// About a bundle.
@@ -203,6 +208,24 @@ pub fn dump(version: Version, xid: u32, cookie: u64) -> Vec<u8> {
         body.extend(flow::match_13(None));
     }
     message(version, version.stats_request(), xid, &body)
+}
+
+/// Asks to be told from now on what others do to the flows of a table (1.4, §7.3.5.17). Our own changes are told in short only.
+pub fn monitor(xid: u32, table: u8) -> Vec<u8> {
+    /// `OFPFMF_ADD | OFPFMF_REMOVED | OFPFMF_MODIFY`.
+    const ALL_CHANGES: u16 = 0b1110;
+    /// `OFPFMC_ADD`.
+    const ADD: u8 = 0;
+    let mut body = Vec::with_capacity(32);
+    body.extend(FLOW_MONITOR.to_be_bytes());
+    body.extend([0; 6]);
+    body.extend(xid.to_be_bytes());
+    body.extend(ANY.to_be_bytes());
+    body.extend(ANY.to_be_bytes());
+    body.extend(ALL_CHANGES.to_be_bytes());
+    body.extend([table, ADD]);
+    body.extend(flow::match_13(None));
+    message(Version::V14, Version::V14.stats_request(), xid, &body)
 }
 
 /// Adds or removes a flow (§7.3.4.1; 1.0: §5.3.3).
@@ -308,11 +331,31 @@ fn decode_body(number: u8, kind: u8, body: &[u8]) -> Option<Message> {
         let flows = flow::read_flows(version, flows)?;
         return Some(Message::Flows { flows, more: u16_at(body, 2)? & MORE != 0 });
     }
+    if kind == version.stats_reply() && version == Version::V14 && u16_at(body, 0)? == FLOW_MONITOR {
+        return read_updates(body.get(8..)?).map(Message::FlowUpdates);
+    }
     if kind == BUNDLE_CONTROL && version == Version::V14 {
         let control = Bundle::ALL.get(usize::from(u16_at(body, 4)?)).copied()?;
         return Some(Message::Bundle(control));
     }
     Some(Message::Other(kind))
+}
+
+/// §7.3.5.17: what was done, each with its length; our own changes come without details.
+fn read_updates(mut updates: &[u8]) -> Option<Vec<Option<u64>>> {
+    /// `OFPFME_ABBREV`.
+    const OWN: u16 = 4;
+    let mut found = Vec::new();
+    while let Some(length) = u16_at(updates, 0) {
+        match u16_at(updates, 2)? {
+            ..OWN => found.push(Some(u64_at(updates, 16)?)),
+            OWN => {}
+            // Paused, resumed.
+            _ => found.push(None),
+        }
+        updates = updates.get(usize::from(length).max(8)..)?;
+    }
+    Some(found)
 }
 
 /// §7.5.1: without a bitmap, all versions up to the one in the header.
@@ -382,6 +425,10 @@ pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes.get(offset..)?.first_chunk().map(|octets| u32::from_be_bytes(*octets))
 }
 
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes.get(offset..)?.first_chunk().map(|octets| u64::from_be_bytes(*octets))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -416,6 +463,20 @@ mod tests {
         let incompatible = [&[1, 1, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0][..], b"OF1.3 only"].concat();
         let Ok((1, Message::Error(refusal))) = decode(&incompatible) else { panic!() };
         assert_eq!(refusal.to_string(), "HELLO_FAILED INCOMPATIBLE (type 0, code 0): OF1.3 only");
+    }
+
+    #[test]
+    fn what_others_did_to_flows_is_told_with_the_cookie() {
+        let removed =
+            [0, 32, 0, 2, 0, 2, 0, 0, 0, 0, 3, 0x84, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0xe7, 0, 1, 0, 4, 0, 0, 0, 0];
+        let own = [0, 8, 0, 4, 0, 0, 0, 9];
+        let resumed = [0, 8, 0, 6, 0, 0, 0, 0];
+        let reply = |updates: &[&[u8]]| {
+            message(Version::V14, 19, 0, &[&[0, 16, 0, 0, 0, 0, 0, 0][..], &updates.concat()].concat())
+        };
+        let all = decode(&reply(&[&removed, &own, &resumed])).unwrap();
+        assert_eq!(all, (0, Message::FlowUpdates(vec![Some(0x3e7), None])));
+        assert_eq!(decode(&reply(&[&removed[..20]])), Err(Malformed { kind: 19 }), "cut off");
     }
 
     #[test]
