@@ -122,6 +122,8 @@ pub struct Neighbor {
     pub peer_group: Option<String>,
     /// It dialled from a listen range and is not in the configuration itself.
     pub dynamic: bool,
+    /// The listen range it dialled from.
+    pub listen_range: Option<String>,
     /// Its AS: configured, or learned from its OPEN (`external`, `auto`).
     pub remote_as: Option<u32>,
     /// Our AS on this session.

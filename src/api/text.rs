@@ -239,6 +239,7 @@ fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
     let kind = n.kind.as_ref().map(|k| format!(" ({k})")).unwrap_or_default();
     line("AS", Some(format!("{}{kind}, ours {}", or_dash(n.remote_as), n.local_as)));
     line("peer group", n.peer_group.clone());
+    line("listen range", n.listen_range.clone());
     line("interface", n.interface.clone());
     let tone = if n.uptime_seconds.is_some() { Tone::Good } else { Tone::Bad };
     let counts = format!("up {} times, lost {} times", n.established_count, n.lost_count);

@@ -16,10 +16,12 @@ pub(super) fn read_named(config: &mut Config, problems: &mut Vec<Problem>) {
     let (prefixes, found) = read_prefix_files(&config.advertise.files);
     problems.extend(found);
     config.advertise.from_files = Arc::new(prefixes);
-    for neighbor in &mut config.bgp.neighbors {
-        let Some(path) = &neighbor.password_file else { continue };
+    let neighbors = config.bgp.neighbors.iter_mut().map(|n| (&n.password_file, &mut n.peer.password));
+    let ranges = config.bgp.listen_ranges.iter_mut().map(|r| (&r.password_file, &mut r.range.template.password));
+    for (path, password) in neighbors.chain(ranges) {
+        let Some(path) = path else { continue };
         let found = read_password(path);
-        neighbor.peer.password = found.0;
+        *password = found.0;
         for problem in found.1 {
             if !problems.contains(&problem) {
                 problems.push(problem);

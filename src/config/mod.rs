@@ -31,7 +31,9 @@ mod sections;
 mod speaker;
 
 pub use files::{parse_prefixes, read_prefix_files};
-pub use model::{Advertise, Api, Bgp, Config, DEFAULT_SOCKET, Fib, Neighbor, NeighborBfd, Ovn, Tls, Wiring};
+pub use model::{
+    Advertise, Api, Bgp, Config, DEFAULT_SOCKET, Fib, ListenRange, Neighbor, NeighborBfd, Ovn, Tls, Wiring,
+};
 pub use problem::{Problem, Problems, Severity};
 
 use read::{Doc, Table};

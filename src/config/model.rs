@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bgp::bfd::SessionConfig;
 use bgp::policy::PrefixList;
-use bgp::speaker::{PeerConfig, SpeakerConfig};
+use bgp::speaker::{self, PeerConfig, SpeakerConfig};
 use ipnet::IpNet;
 
 use crate::desired::{self, Rules, TenantAdvertisement};
@@ -40,7 +40,10 @@ impl Config {
     /// What the speaker's driver is given.
     pub fn driver(&self) -> bgp::driver::Config {
         bgp::driver::Config {
-            speaker: self.bgp.speaker.clone(),
+            speaker: SpeakerConfig {
+                listen_ranges: self.bgp.listen_ranges.iter().map(|range| range.range.clone()).collect(),
+                ..self.bgp.speaker.clone()
+            },
             peers: self.bgp.neighbors.iter().map(|neighbor| neighbor.peer.clone()).collect(),
             listen: self.bgp.listen.clone(),
             port: self.bgp.port,
@@ -73,6 +76,19 @@ pub struct Bgp {
     pub port: u16,
     /// The neighbours, in the order of the file, each once.
     pub neighbors: Vec<Neighbor>,
+    /// Where neighbours may dial from that are not configured one by one; each prefix once.
+    pub listen_ranges: Vec<ListenRange>,
+}
+
+/// One listen range with the options of its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenRange {
+    /// What the speaker is told of it. The password is in here whether it stood in the file or in a file of its own.
+    pub range: speaker::ListenRange,
+    /// Its group.
+    pub peer_group: Option<String>,
+    /// Where its password was read from; relative to the configuration file.
+    pub password_file: Option<PathBuf>,
 }
 
 /// One neighbour with the options of its group.

@@ -37,6 +37,9 @@ pub(super) fn root(root: &mut Table<'_>, doc: &Doc<'_>, file: &Path) -> Option<C
     for neighbor in &mut bgp.neighbors {
         neighbor.password_file = neighbor.password_file.take().map(|path| directory.join(path));
     }
+    for range in &mut bgp.listen_ranges {
+        range.password_file = range.password_file.take().map(|path| directory.join(path));
+    }
     let file = file.to_owned();
     Some(Config { file, bgp, bfd_profiles, prefix_lists, advertise, fib, ovn, wiring, api })
 }
@@ -140,7 +143,7 @@ fn advertise(table: &mut Table<'_>, doc: &Doc<'_>, directory: &Path) -> Advertis
 }
 
 /// A prefix without host bits.
-fn prefix(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<IpNet>> {
+pub(super) fn prefix(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<IpNet>> {
     let text = value.string(doc)?;
     match super::files::parse_prefix(&text.value) {
         Ok(prefix) => Some(value.at(prefix)),

@@ -12,7 +12,9 @@ use ipnet::IpNet;
 
 use super::model::{Bgp, Neighbor, NeighborBfd};
 use super::options::{self, Key, Options};
-use super::read::{At, Doc, Table, Value};
+use super::read::{At, Doc, Span, Table, Value};
+
+mod ranges;
 
 /// What neighbours may refer to.
 pub(super) struct Defined<'a> {
@@ -43,6 +45,11 @@ pub(super) fn read(table: &mut Table<'_>, doc: &Doc<'_>, defined: &Defined<'_>) 
         seen: BTreeSet::new(),
     };
     let neighbors: Vec<Neighbor> = neighbors.iter().filter_map(|value| reader.read(value)).collect();
+    let ranges = table.get("listen_ranges").and_then(|v| v.array(doc)).unwrap_or_default();
+    let listen_ranges = ranges::read(&mut reader, &ranges, &neighbors);
+    if listen.is_empty() && !listen_ranges.is_empty() {
+        doc.error(&table.key_span("listen_ranges"), "'listen_ranges' with listen = []: nobody can dial");
+    }
     if ebgp_requires_policy {
         warn_without_policy(table, doc, &neighbors);
     }
@@ -52,7 +59,7 @@ pub(super) fn read(table: &mut Table<'_>, doc: &Doc<'_>, defined: &Defined<'_>) 
         graceful_restart,
         ..SpeakerConfig::new(asn?, router_id?)
     };
-    Some(Bgp { speaker, listen, port, neighbors })
+    Some(Bgp { speaker, listen, port, neighbors, listen_ranges })
 }
 
 fn flag(table: &mut Table<'_>, doc: &Doc<'_>, key: &'static str) -> bool {
@@ -176,7 +183,19 @@ impl Neighbors<'_, '_> {
         let own = Options::read(&mut table, doc, self.allow_hold_time_zero);
         let span = table.span.clone();
         table.finish(doc);
-        let group = peer_group.as_ref().and_then(|name| {
+        let options = self.with_group(own, peer_group.as_ref(), &span, "neighbour");
+        let address = address?;
+        if !self.seen.insert(address.value.clone()) {
+            doc.error(&address.span, format!("there is a neighbour {} already", address.value));
+        }
+        options.check(doc, &address.value, self.asn);
+        Some(self.resolve(&options, address.value, peer_group))
+    }
+
+    /// The options with those of the group.
+    fn with_group(&self, own: Options, peer_group: Option<&At<String>>, span: &Span, whose: &str) -> Options {
+        let doc = self.doc;
+        let group = peer_group.and_then(|name| {
             let group = self.groups.get(&name.value);
             if group.is_none() {
                 let defined = self.groups.keys().map(String::as_str);
@@ -185,17 +204,15 @@ impl Neighbors<'_, '_> {
             group
         });
         let group_missing = peer_group.is_some() && group.is_none();
-        let options = group.map_or_else(|| own.clone(), |group| own.clone().or(group));
+        let options = match group {
+            Some(group) => own.or(group),
+            None => own,
+        };
         if options.remote_as.is_none() && !group_missing {
             let hint = "remote_as = \"internal\", \"external\", \"auto\" or a number, here or in its peer group";
-            doc.error_hint(&span, "the neighbour has no 'remote_as'", hint);
+            doc.error_hint(span, format!("the {whose} has no 'remote_as'"), hint);
         }
-        let address = address?;
-        if !self.seen.insert(address.value.clone()) {
-            doc.error(&address.span, format!("there is a neighbour {} already", address.value));
-        }
-        options.check(doc, &address.value, self.asn);
-        Some(self.resolve(&options, address.value, peer_group))
+        options
     }
 
     fn resolve(&self, options: &Options, address: PeerAddress, peer_group: Option<At<String>>) -> Neighbor {

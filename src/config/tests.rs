@@ -541,6 +541,49 @@ fn a_neighbour_wins_over_its_group() {
     assert_eq!(neighbor.bfd, None);
 }
 
+#[test]
+fn listen_ranges_have_options_like_neighbours() {
+    let range = "[[bgp.listen_ranges]]\nprefix = \"10.1.0.0/24\"\npeer_group = \"uplink\"\nhold_time = \"30s\"\n";
+    let text = CONTRACT.replacen("bfd = \"fabric\"", "", 1).replacen("[bfd.", &format!("{range}[bfd."), 1);
+    let (config, warnings) = read(&text).into_result().unwrap();
+    assert_eq!(warnings, []);
+    let found = &config.driver().speaker.listen_ranges[0];
+    assert_eq!((found.prefix.to_string().as_str(), found.limit), ("10.1.0.0/24", 100));
+    let template = &found.template;
+    assert_eq!((template.remote_as, template.hold_time), (RemoteAs::Internal, Duration::from_secs(30)));
+    assert!(template.password.is_some());
+
+    let complaint = |ranges: &str| {
+        let text = text.replacen(range, ranges, 1);
+        assert_ne!(text, CONTRACT);
+        problems(&text).join("\n")
+    };
+    let one = |prefix: &str, more: &str| {
+        format!("[[bgp.listen_ranges]]\nprefix = \"{prefix}\"\npeer_group = \"uplink\"\n{more}\n")
+    };
+    let rows = [
+        (one("10.1.0.0/24", "limit = 0"), "40:9: 'limit' is 0: a number of neighbours is from 1 to 10000"),
+        (one("10.1.0.1/24", ""), "'10.1.0.1/24' has bits set beyond its length"),
+        (one("fe80::/64", ""), "a listen range cannot hold link-local addresses"),
+        (one("10.1.0.0/24", "").repeat(2), "there is a listen range 10.1.0.0/24 already"),
+        (one("10.0.0.0/24", ""), "neighbour 10.0.0.1 has no password but lies within 10.0.0.0/24, which has one"),
+        (
+            format!(
+                "{}[[bgp.listen_ranges]]\nprefix = \"10.1.0.0/28\"\nremote_as = \"auto\"\n",
+                one("10.1.0.0/24", "")
+            ),
+            "listen range 10.1.0.0/28 has no password but lies within 10.1.0.0/24, which has one",
+        ),
+        ("[[bgp.listen_ranges]]\nremote_as = 1\n".to_owned(), "the listen range has no 'prefix'"),
+        ("[[bgp.listen_ranges]]\nprefix = \"10.1.0.0/24\"\n".to_owned(), "the listen range has no 'remote_as'"),
+        (one("10.1.0.0/24", "bfd = \"fabric\""), "warning: 'bfd' does not watch the neighbours of a listen range"),
+    ];
+    for (ranges, expected) in rows {
+        let found = complaint(&ranges);
+        assert!(found.contains(expected), "{ranges}\n{found}\n{expected}");
+    }
+}
+
 /// The keys of every table, as the reader itself names them when it meets one it does not know.
 fn known_keys() -> Vec<(&'static str, Vec<String>)> {
     let tables = [
@@ -550,6 +593,7 @@ fn known_keys() -> Vec<(&'static str, Vec<String>)> {
         ("bgp.peer_groups", "[bgp.peer_groups.x]"),
         ("export", "[[bgp.peer_groups.x.export]]"),
         ("bgp.neighbors", "[[bgp.neighbors]]"),
+        ("bgp.listen_ranges", "[[bgp.listen_ranges]]"),
         ("bfd", "[bfd]"),
         ("bfd.profiles", "[bfd.profiles.x]"),
         ("advertise", "[advertise]"),

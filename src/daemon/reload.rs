@@ -73,6 +73,7 @@ fn compare(old: &Config, started: &Config, new: &Config, dry_run: bool) -> Reloa
         ("[advertise]", old.advertise != new.advertise),
         ("[ovn] what is exposed", exposed(old) != exposed(new)),
         ("[bgp] listen", (&old.bgp.listen, old.bgp.port) != (&new.bgp.listen, new.bgp.port)),
+        ("[bgp] listen_ranges", old.bgp.listen_ranges != new.bgp.listen_ranges),
         ("[bfd.profiles]", old.bfd_profiles != new.bfd_profiles),
         ("[fib]", old.fib != new.fib),
     ];

@@ -217,7 +217,12 @@ impl Agent {
             PeerAddress::Interface(interface) => neighbor.interface.as_ref() == Some(interface),
             address => address.to_string() == neighbor.neighbor,
         });
-        neighbor.peer_group = configured.and_then(|n| n.peer_group.clone());
+        let range =
+            |prefix: &String| self.config.bgp.listen_ranges.iter().find(|r| r.range.prefix.to_string() == *prefix);
+        neighbor.peer_group = match &neighbor.listen_range {
+            None => configured.and_then(|n| n.peer_group.clone()),
+            Some(prefix) => range(prefix).and_then(|range| range.peer_group.clone()),
+        };
         neighbor.bfd = configured.and_then(|n| bfd::of_neighbor(n, bfd));
         neighbor
     }

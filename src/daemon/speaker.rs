@@ -106,6 +106,8 @@ fn neighbor(n: speaker::Neighbor) -> model::Neighbor {
         neighbor: n.neighbor,
         interface: n.interface,
         description: n.description,
+        dynamic: n.listen_range.is_some(),
+        listen_range: n.listen_range.map(|range| range.to_string()),
         remote_as: n.remote_as,
         local_as: n.local_as,
         kind: n.kind.map(str::to_owned),

@@ -198,6 +198,13 @@ fn wanted(config: &Config) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
             PeerAddress::LinkLocal(..) | PeerAddress::Interface(_) => {}
         }
     }
+    for range in config.speaker.listen_ranges.iter().filter(|range| range.template.shutdown.is_none()) {
+        let key = range.template.password.clone().map(|password| (KeyFor::Prefix(range.prefix), password));
+        for address in config.listen.iter().filter(|address| address.is_ipv6() == range.prefix.addr().is_ipv6()) {
+            let address = SocketAddr::new(*address, config.port);
+            sockets.add(address, range.template.bind_interface.as_deref(), key.clone());
+        }
+    }
     sockets.finish()
 }
 

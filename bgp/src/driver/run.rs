@@ -294,7 +294,11 @@ impl Driver {
             Event::Faults { neighbor, faults, .. } if !self.faults.is_news(neighbor, faults) => {
                 tracing::debug!("{event}");
             }
-            Event::Down { .. } | Event::Malformed { .. } | Event::Faults { .. } | Event::PrefixLimit { .. } => {
+            Event::Down { .. }
+            | Event::Malformed { .. }
+            | Event::Faults { .. }
+            | Event::PrefixLimit { .. }
+            | Event::RangeFull { .. } => {
                 tracing::warn!("{event}");
             }
             Event::Failed { neighbor, reason } => {

@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use crate::speaker::{Ends, PeerConfig, RemoteAs, Secret};
-use crate::types::Asn;
+use crate::types::{Asn, Prefix};
 
 /// DSCP CS6, "network control" (RFC 4594 §3.2), where it stands in the TOS octet.
 const CS6: u32 = 0xc0;
@@ -52,6 +52,19 @@ pub(super) enum KeyFor {
     Address(IpAddr),
     /// Every link-local address: on a socket that is bound to an interface.
     LinkLocal,
+    /// Every address of a listen range. A narrower key wins.
+    Prefix(Prefix),
+}
+
+impl KeyFor {
+    /// The address, and how many bits of it count if not all.
+    fn prefix(self) -> (IpAddr, Option<u8>) {
+        match self {
+            Self::Address(address) => (address, None),
+            Self::LinkLocal => (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), Some(10)),
+            Self::Prefix(prefix) => (prefix.network(), Some(prefix.prefix_len())),
+        }
+    }
 }
 
 /// What an operating system refused, and what to do about it.
@@ -183,14 +196,12 @@ pub(super) fn set_key(socket: &impl AsFd, whose: KeyFor, password: Option<&Secre
     };
     place.copy_from_slice(key);
     option.key_length = key_length;
-    let (address, name) = match whose {
-        KeyFor::Address(address) => (address, libc::TCP_MD5SIG),
-        KeyFor::LinkLocal => {
-            option.flags = TCP_MD5SIG_FLAG_PREFIX;
-            option.prefix_length = 10;
-            (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), TCP_MD5SIG_EXT)
-        }
-    };
+    let (address, length) = whose.prefix();
+    if let Some(length) = length {
+        option.flags = TCP_MD5SIG_FLAG_PREFIX;
+        option.prefix_length = length;
+    }
+    let name = if length.is_some() { TCP_MD5SIG_EXT } else { libc::TCP_MD5SIG };
     let address = SockAddr::from(SocketAddr::new(address, 0));
     // SAFETY: both are as long as `address.len()` says at least: `sockaddr_storage` holds every address, and `SockAddr` owns one of
     // that length. They do not overlap.

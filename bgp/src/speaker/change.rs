@@ -73,6 +73,8 @@ pub fn classify_speaker(old: &SpeakerConfig, new: &SpeakerConfig) -> Change {
         (Nothing, "allow_hold_time_zero", old.allow_hold_time_zero != new.allow_hold_time_zero),
         // Holds from the next OPEN on: a session is not worth losing for it.
         (Nothing, "graceful_restart", old.graceful_restart != new.graceful_restart),
+        // Whoever is there by one of them is compared by what it is configured as.
+        (Nothing, "listen_ranges", old.listen_ranges != new.listen_ranges),
         (Nothing, "max_paths", old.max_paths != new.max_paths),
     ];
     let changed = rows.into_iter().filter(|(_, _, differs)| *differs);

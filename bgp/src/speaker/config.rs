@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::{ExportRule, MaxPrefixes, PrefixList, Role};
-use crate::types::{Asn, Families, Family};
+use crate::types::{Asn, Families, Family, Prefix};
 
 /// The port of BGP (RFC 4271 §4).
 pub const BGP_PORT: u16 = 179;
@@ -27,6 +27,8 @@ pub struct SpeakerConfig {
     pub graceful_restart: Option<GracefulRestart>,
     /// The longest list of equally good next hops `learned` routes are given.
     pub max_paths: usize,
+    /// From where peers are accepted that are not configured one by one; each prefix once.
+    pub listen_ranges: Vec<ListenRange>,
 }
 
 impl SpeakerConfig {
@@ -39,8 +41,20 @@ impl SpeakerConfig {
             ebgp_requires_policy: false,
             graceful_restart: Some(GracefulRestart::default()),
             max_paths: 16,
+            listen_ranges: Vec::new(),
         }
     }
+}
+
+/// Addresses from which anybody may dial ("dynamic neighbours").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenRange {
+    /// The addresses. Of several prefixes that hold one, the longest counts.
+    pub prefix: Prefix,
+    /// How many peers there may be at once.
+    pub limit: u32,
+    /// The options each of them has. Its address is not looked at, and a peer that dialled us is never dialled.
+    pub template: PeerConfig,
 }
 
 /// Our side of graceful restart (RFC 4724 §3).

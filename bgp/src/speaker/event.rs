@@ -1,10 +1,10 @@
 //! What the speaker reports for the log: one clear line each.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use crate::types::{Asn, Families, Family};
+use crate::types::{Asn, Families, Family, Prefix};
 
 /// Something an operator may want to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,15 @@ pub enum Event {
         /// How many may be.
         limit: u32,
     },
+    /// A listen range has no room for another neighbour. Said once, until one of its neighbours has gone.
+    RangeFull {
+        /// The range.
+        range: Prefix,
+        /// How many neighbours it has room for.
+        limit: u32,
+        /// Who was turned away.
+        from: IpAddr,
+    },
     /// The best routes learned from peers have changed.
     LearnedChanged,
 }
@@ -112,6 +121,10 @@ impl fmt::Display for Event {
                 write!(f, "neighbor {neighbor} announces {count} {family} routes; max_prefixes allows {limit}")
             }
             Self::Refused { from, reason } => write!(f, "connection from {from} refused: {reason}"),
+            Self::RangeFull { range, limit, from } => write!(
+                f,
+                "{from} was turned away: listen range {range} has {limit} neighbors, its limit; raise 'limit' if that is too low"
+            ),
             Self::LearnedChanged => f.write_str("learned routes changed"),
         }
     }

@@ -15,11 +15,12 @@ mod connection;
 mod event;
 mod links;
 mod peer;
+mod ranges;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,8 +29,8 @@ use bytes::{Bytes, BytesMut};
 
 pub use change::{Change, Impact, classify, classify_speaker};
 pub use config::{
-    AddPath, AllowAsIn, BGP_PORT, GracefulRestart, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret,
-    SpeakerConfig,
+    AddPath, AllowAsIn, BGP_PORT, GracefulRestart, ListenRange, NextHopFormat, PeerAddress, PeerConfig, RemoteAs,
+    Secret, SpeakerConfig,
 };
 pub use connection::Counters;
 pub use event::Event;
@@ -41,6 +42,7 @@ pub use crate::session::{Cease, ConnId, Ends, StateName};
 use crate::rib::{Changes, LocRib, RouteSet};
 use crate::rng::Rng;
 use crate::session::Event as SessionEvent;
+use crate::types::Prefix;
 use peer::{Effects, Peer};
 
 /// What the outside tells the speaker.
@@ -138,6 +140,8 @@ pub struct Speaker {
     /// What all peers are to be told; `None` until it is known for the first time.
     routes: Option<Arc<RouteSet>>,
     loc_rib: LocRib,
+    /// Listen ranges that had to turn somebody away since they last had room.
+    full_ranges: BTreeSet<Prefix>,
     /// Connections nobody wanted.
     refused: u64,
     /// To be reported once, however many changes there were.
@@ -155,6 +159,7 @@ impl Speaker {
             next_number: 0,
             peers: BTreeMap::new(),
             routes: None,
+            full_ranges: BTreeSet::new(),
             refused: 0,
             learned_changed: false,
             outputs: VecDeque::new(),
@@ -177,14 +182,20 @@ impl Speaker {
             self.update_peer(now, config);
             return;
         }
-        self.next_number += 1;
-        let number = self.next_number;
-        let config = Arc::new(config);
-        let peer = Peer::new(now, number, Arc::clone(&self.config), Arc::clone(&config), self.rng.next());
-        self.peers.insert(number, peer);
-        if config.shutdown.is_none() {
+        let starts = config.shutdown.is_none();
+        let number = self.insert_peer(now, config, None);
+        if starts {
             self.session_event(now, number, SessionEvent::Start);
         }
+    }
+
+    fn insert_peer(&mut self, now: Instant, config: PeerConfig, range: Option<Prefix>) -> u32 {
+        self.next_number += 1;
+        let number = self.next_number;
+        let mut peer = Peer::new(now, number, Arc::clone(&self.config), Arc::new(config), self.rng.next());
+        peer.range = range;
+        self.peers.insert(number, peer);
+        number
     }
 
     /// Removes a peer: Cease, subcode 3. Whether there was one.
@@ -240,6 +251,7 @@ impl Speaker {
         let gone: Vec<_> = self
             .peers
             .values()
+            .filter(|peer| peer.range.is_none())
             .map(|peer| peer.config.address.clone())
             .filter(|address| !peers.iter().any(|p| p.address == *address))
             .collect();
@@ -251,10 +263,15 @@ impl Speaker {
                 Some((number, old)) => {
                     let impact = classify(&old.config, &peer).impact.max(common);
                     self.apply(now, number, peer, impact);
+                    if let Some(peer) = self.peers.get_mut(&number) {
+                        // It may have come from a listen range, and has a place of its own now.
+                        peer.range = None;
+                    }
                 }
                 None => self.add_peer(now, peer),
             }
         }
+        self.reconfigure_ranges(now, common);
     }
 
     /// Replaces the whole set of routes to announce. Until the first call nothing is announced at all.
@@ -325,7 +342,8 @@ impl Speaker {
     /// Whose connections come from there. `interface`: where it came in, as far as that is known; it always is for link-local
     /// peers and for those with a `bind_interface`.
     pub fn peer_at(&self, local: IpAddr, remote: IpAddr, interface: Option<&str>) -> Option<Arc<PeerConfig>> {
-        self.peers.values().find(|peer| peer.matches(local, remote, interface)).map(|peer| Arc::clone(&peer.config))
+        let found = self.peers.values().find(|peer| peer.matches(local, remote, interface));
+        found.map(|peer| Arc::clone(&peer.config)).or_else(|| self.expected(local, remote, interface).map(Arc::new))
     }
 
     /// How many connections came in that nobody wanted.
@@ -343,12 +361,15 @@ impl Speaker {
     /// A connection came in. `Err`: close it, nobody wants it; the reason is also an event.
     pub fn accept(&mut self, now: Instant, ends: Ends, interface: Option<&str>) -> Result<ConnId, String> {
         let (local, remote) = (ends.local.ip(), ends.remote.ip());
-        let found = self.peers.iter_mut().find(|(_, peer)| peer.matches(local, remote, interface));
+        let found =
+            self.peers.iter().find(|(_, peer)| peer.matches(local, remote, interface)).map(|(number, _)| *number);
+        let number = found.map_or_else(|| self.welcome(now, &ends, interface), |number| Ok(Some(number)));
         let mut out = Vec::new();
-        let result = match found {
-            None => Err("no neighbor with this address is configured".to_owned()),
-            Some((_, peer)) if peer.waits_for_bfd() => Err(format!("neighbor {} waits for BFD", peer.name())),
-            Some((_, peer)) => peer
+        let result = match number.map(|number| self.peers.get_mut(&number?)) {
+            Err(why) => Err(why),
+            Ok(None) => Err("no neighbor with this address is configured".to_owned()),
+            Ok(Some(peer)) if peer.waits_for_bfd() => Err(format!("neighbor {} waits for BFD", peer.name())),
+            Ok(Some(peer)) => peer
                 .accept(now, ends, &mut out)
                 .ok_or_else(|| format!("neighbor {} is in state {}", peer.name(), peer.session.state().as_str())),
         };
@@ -440,6 +461,7 @@ impl Speaker {
         }
         self.outputs.extend(out);
         self.decide(number, effects);
+        self.forget_if_gone(number);
     }
 
     /// Takes over what a peer's Adj-RIB-In says of these prefixes.

@@ -32,6 +32,8 @@ pub(super) struct Effects {
 pub(super) struct Peer {
     pub(super) speaker: Arc<SpeakerConfig>,
     pub(super) config: Arc<PeerConfig>,
+    /// The listen range it dialled from, if it is not configured by itself.
+    pub(super) range: Option<Prefix>,
     pub(super) session: Session,
     pub(super) connections: BTreeMap<ConnId, Connection>,
     /// Whom router advertisements showed on an interface peer's link when the session was not up, or last was.
@@ -76,6 +78,7 @@ impl Peer {
             session: Session::new(number, Arc::clone(&speaker), Arc::clone(&config), seed),
             speaker,
             config,
+            range: None,
             connections: BTreeMap::new(),
             discovered: None,
             shown: None,
@@ -110,18 +113,7 @@ impl Peer {
 
     /// Whether a connection from there is this peer's.
     pub(super) fn matches(&self, local: IpAddr, remote: IpAddr, interface: Option<&str>) -> bool {
-        let from = match &self.config.address {
-            PeerAddress::Numbered(address) => {
-                remote == *address && self.config.bind_interface.as_deref().is_none_or(|bound| interface == Some(bound))
-            }
-            PeerAddress::LinkLocal(address, on) => remote == *address && interface == Some(on),
-            PeerAddress::Interface(on) => {
-                matches!(remote, IpAddr::V6(address) if address.is_unicast_link_local()
-                    && self.discovered.is_none_or(|known| known == address))
-                    && interface == Some(on)
-            }
-        };
-        from && self.config.local_address.is_none_or(|ours| ours == local)
+        is_from(&self.config, self.discovered, local, remote, interface)
     }
 
     /// Hands the session an event and does what it asks for.
@@ -529,6 +521,28 @@ impl Peer {
             )
         }
     }
+}
+
+/// Whether a connection from there is that of a peer configured like this.
+pub(super) fn is_from(
+    config: &PeerConfig,
+    discovered: Option<Ipv6Addr>,
+    local: IpAddr,
+    remote: IpAddr,
+    interface: Option<&str>,
+) -> bool {
+    let from = match &config.address {
+        PeerAddress::Numbered(address) => {
+            remote == *address && config.bind_interface.as_deref().is_none_or(|bound| interface == Some(bound))
+        }
+        PeerAddress::LinkLocal(address, on) => remote == *address && interface == Some(on),
+        PeerAddress::Interface(on) => {
+            matches!(remote, IpAddr::V6(address) if address.is_unicast_link_local()
+                && discovered.is_none_or(|known| known == address))
+                && interface == Some(on)
+        }
+    };
+    from && config.local_address.is_none_or(|ours| ours == local)
 }
 
 /// Says once that there is something to write.

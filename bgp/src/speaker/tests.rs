@@ -9,6 +9,8 @@ use crate::rib::{AdjOut, ExportContext, Origination};
 use crate::types::{Families, Family, Prefix};
 use crate::wire::{self, AsPath, Attributes, Capability, Context, Message, Nlri, Notification, Open, Origin, Update};
 
+mod ranges;
+
 const OUR_AS: u32 = 65001;
 const PEER_AS: u32 = 65002;
 

@@ -37,6 +37,8 @@ pub struct Neighbor {
     pub interface: Option<String>,
     /// Text of the configuration.
     pub description: Option<String>,
+    /// The listen range it dialled from; `null`: it is configured by itself.
+    pub listen_range: Option<Prefix>,
     /// Its AS: configured, or learned from its last OPEN.
     pub remote_as: Option<u32>,
     /// Ours.
@@ -285,6 +287,7 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
         neighbor: peer.name(),
         interface: config.address.interface().or(config.bind_interface.as_deref()).map(str::to_owned),
         description: config.description.clone(),
+        listen_range: peer.range,
         remote_as,
         local_as: peer.speaker.asn,
         kind: remote_as.map(|asn| if asn == peer.speaker.asn { "ibgp" } else { "ebgp" }),
