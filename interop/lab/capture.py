@@ -9,6 +9,10 @@ from pathlib import Path
 from .laboratory import Node
 from .shell import LabError, run, wait_for
 
+MALFORMED = "bgp && (_ws.malformed || _ws.expert.severity == error)"
+MINOR = tuple(f"bgp.notify.minor_error{kind}" for kind in ("", "_open", "_update", "_expired", "_state", "_cease"))
+WHERE = ("frame.number", "frame.time_epoch", "ip.src", "ipv6.src", "_ws.col.Info")
+
 
 class Capture:
     """A packet capture on one interface of a node; a context manager, or `start`/`stop`."""
@@ -18,6 +22,7 @@ class Capture:
         self.name = name or f"capture-{interface}"
         self._interface = interface
         self._expression = expression
+        node.captures.append(self)
 
     @property
     def file(self) -> Path:
@@ -41,6 +46,17 @@ class Capture:
     def stop(self) -> None:
         self.node.stop(self.name, signal.SIGINT)
 
+    def view(self) -> str:
+        """What was on the wire, for the message of a failure: how much, what is malformed, every NOTIFICATION."""
+        self.stop()
+        packets = self.decode("bgp", "frame.number")
+        bad = self.decode(MALFORMED, *WHERE)
+        notifications = self.decode("bgp.type == 3", *WHERE, "bgp.notify.major_error", *MINOR)
+        shown = [f"{'/'.join(filter(None, n[2:4]))} sent NOTIFICATION {n[5]}/{''.join(n[6:]) or '?'} (frame {n[0]})" for n in notifications]
+        more = [f"and {len(shown) - 4} more"] if len(shown) > 4 else []
+        return (f"the wire ({self.node.name}/{self.file.name}): {len(packets)} packets with BGP in them, {len(bad)} malformed"
+                + "".join(f"; {text}" for text in [*(f"malformed: {' '.join(b)}" for b in bad[:2]), *shown[:4], *more]))  # fmt: skip
+
     def decode(self, display_filter: str, *fields: str, port: int = 179) -> list[list[str]]:
         """One list of field values for each packet that matches tshark's `display_filter`."""
         wanted = [word for field in fields for word in ("-e", field)]
@@ -57,7 +73,7 @@ class Capture:
 
     def assert_well_formed(self) -> int:
         """No BGP message on the wire that tshark calls malformed; returns the number of packets with BGP in them."""
-        bad = self.decode("_ws.malformed && bgp", "frame.number", "frame.time_epoch", "ip.src", "ipv6.src", "_ws.col.Info")
+        bad = self.decode(MALFORMED, *WHERE)
         if bad:
             raise LabError(f"tshark calls {len(bad)} packets of {self.file.name} malformed, the first: {bad[0]}")
         return len(self.decode("bgp", "frame.number"))

@@ -33,6 +33,7 @@ class OvnBgpd:
         self.name = name
         self.config_path = f"/lab/{name}.toml"
         self.socket = f"/run/{name}.sock"
+        node.speakers.append(self)
 
     def install(self) -> None:
         """Puts the binary into the node, unless it is there already."""
@@ -42,6 +43,8 @@ class OvnBgpd:
         self.install()
         if "[api]" not in config:
             config += f'\n[api]\nsocket = "{self.socket}"\n'
+        if self.node.sabotage:
+            config = self.node.sabotage.configuration(config)
         self.node.write(self.config_path, config)
 
     def start(self, config: str | None = None, wait: bool = True) -> None:
@@ -77,6 +80,16 @@ class OvnBgpd:
             if entry.get("neighbor") == neighbor or entry.get("interface") == neighbor:
                 return str(entry.get("state", "")).lower() == "established"
         return False
+
+    def view(self) -> str:
+        """Our sessions, in a line, for the message of a failure."""
+        if not self.node.alive(self.name):
+            return f"{self.node.name} (ovn-bgpd) is not running; its last words: {self.node.log(self.name)[-300:]}"
+        sessions = [
+            " ".join(str(entry[key]) for key in ("neighbor", "interface", "state", "last_error", "last_reset") if entry.get(key))
+            for entry in self.show("neighbors")
+        ]
+        return f"{self.node.name} (ovn-bgpd) sees: " + ("; ".join(sessions) or "no neighbour")
 
     def wait_established(self, neighbor: str, timeout: float = 30.0) -> None:
         wait_for(f"{self.node.name} (ovn-bgpd): session with {neighbor}", lambda: self.established(neighbor), timeout)

@@ -18,6 +18,7 @@ CACHE = (Path(__file__).resolve().parent.parent / ".cache").resolve()
 RUNS = Path(__file__).resolve().parent.parent / ".runs"
 LABEL_RUN = "ovn-bgpd.lab.run"
 LABEL_OWNER = "ovn-bgpd.lab.owner"
+LABEL_RUNS = "ovn-bgpd.lab.runs"  # the checkout's directory of runs: checkouts may share a store, but not their runs
 
 # PID 1 of every node: reaps whatever is orphaned and leaves at once when told to.
 PID1 = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait; done"
@@ -92,24 +93,32 @@ class Engine:
 
     def start(self, name: str, image: str, run_id: str, share: Path) -> int:
         """Starts an idle, privileged container without network and returns the process id of its init."""
+        try:
+            return self._start(name, image, run_id, share)
+        except LabError:
+            # Engines under load do fail now and then (a time limit, a lock); nothing has happened in the container yet.
+            self.remove([name])
+            return self._start(name, image, run_id, share)
+
+    def _start(self, name: str, image: str, run_id: str, share: Path) -> int:
         self.command(
             "run", "--detach", "--name", name, "--hostname", name.rsplit(".", 1)[-1],
-            "--label", f"{LABEL_RUN}={run_id}", "--label", f"{LABEL_OWNER}={owner_tag()}",
+            "--label", f"{LABEL_RUN}={run_id}", "--label", f"{LABEL_OWNER}={owner_tag()}", "--label", f"{LABEL_RUNS}={RUNS}",
             "--privileged", "--network", "none", "--tmpfs", "/run:rw,mode=755",
             "--volume", f"{share}:/lab", image, "/bin/sh", "-c", PID1,
         )  # fmt: skip
         return int(self.command("inspect", "--format", "{{.State.Pid}}", name))
 
     def containers(self) -> list[tuple[str, str, str]]:
-        """Every container of the lab: name, run, owner."""
-        pattern = '{{.Names}}\t{{.Label "%s"}}\t{{.Label "%s"}}' % (LABEL_RUN, LABEL_OWNER)
-        if self.name == "podman":
-            pattern = '{{.Names}}\t{{index .Labels "%s"}}\t{{index .Labels "%s"}}' % (LABEL_RUN, LABEL_OWNER)
+        """Every container of this checkout's labs, and of checkouts that are gone: name, run, owner."""
+        look = 'index .Labels "%s"' if self.name == "podman" else '.Label "%s"'
+        pattern = "\t".join(["{{.Names}}", *("{{%s}}" % (look % label) for label in (LABEL_RUN, LABEL_OWNER, LABEL_RUNS))])
         listed = self.command("ps", "--all", "--filter", f"label={LABEL_RUN}", "--format", pattern)
         found = []
         for line in listed.splitlines():
-            name, run_id, owner = (line.split("\t") + ["", ""])[:3]
-            found.append((name, run_id, owner))
+            name, run_id, owner, runs = (line.split("\t") + ["", "", ""])[:4]
+            if runs == str(RUNS) or not Path(runs).exists():
+                found.append((name, run_id, owner))
         return found
 
     def remove(self, names: list[str]) -> None:
@@ -120,13 +129,39 @@ class Engine:
         self.remove([name for name, run_of, _ in self.containers() if run_of == run_id])
 
     def reap(self, kept_too: bool = False) -> list[str]:
-        """Removes what runs left behind whose owner is gone. Runs left standing on purpose stay, unless `kept_too`."""
+        """Removes what runs left behind whose owner is gone: containers, then directories that have none.
+        Runs left standing on purpose stay, unless `kept_too`."""
         gone = []
         for name, run_id, owner in self.containers():
             kept = (RUNS / run_id / "kept").exists()
             if (kept and kept_too) or (not kept and not owner_alive(owner)):
                 gone.append((name, run_id))
         self.remove([name for name, _ in gone])
-        for run_id in {run_id for _, run_id in gone}:
-            shutil.rmtree(RUNS / run_id, ignore_errors=True)
-        return sorted({run_id for _, run_id in gone})
+        left = {run_id for _, run_id in gone}
+        for path in RUNS.glob("*"):
+            if path.suffix == OWNER or (path / "kept").exists() and not kept_too:
+                continue
+            if path.name in left or not owner_alive(_owner_file(path).read_text() if _owner_file(path).exists() else ""):
+                release(path)
+        return sorted(left)
+
+
+OWNER = ".owner"
+
+
+def _owner_file(path: Path) -> Path:
+    return path.with_name(path.name + OWNER)
+
+
+def claim(name: str) -> Path:
+    """A directory of ours below interop/.runs. Who owns it is written first: nobody sees it without."""
+    path = RUNS / name
+    RUNS.mkdir(exist_ok=True)
+    _owner_file(path).write_text(owner_tag())
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def release(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    _owner_file(path).unlink(missing_ok=True)

@@ -12,11 +12,12 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from .engine import CACHE, Engine
-from .shell import LabError, run
+from .shell import Impossible, LabError, run
 
 TOOLS = ("iproute2", "iputils-ping", "tcpdump", "procps", "ethtool")
 
@@ -79,12 +80,35 @@ def ensure(engine: Engine, name: str, say=lambda text: None) -> str:
         if engine.has_image(recipe.reference):
             return recipe.reference
         say(f"building image {name} ({recipe.suite}: {' '.join(recipe.packages)}) …")
-        tar = CACHE / f"{name}-{recipe.tag}.tar"
-        if not tar.exists():
-            _bootstrap(recipe, tar)
-        engine.import_image(tar, recipe.reference)
-        tar.unlink(missing_ok=True)
+        try:
+            _build(engine, recipe)
+        except LabError as failure:
+            say(f"building image {name} failed, once more: {str(failure)[-600:]}")
+            try:
+                _build(engine, recipe)
+            except LabError as again:
+                raise Impossible(f"image {name} ({recipe.suite}) could not be built, twice: {str(again)[-600:]}") from again
         return recipe.reference
+
+
+def _build(engine: Engine, recipe: Recipe) -> None:
+    """Under the image's lock: nobody else is building it, so what is half done was left by a killed run."""
+    # In /tmp, not in the cache: apt's own user has to reach it.
+    scratch = Path(tempfile.gettempdir()) / f"ovn-bgpd-lab-{hashlib.sha256(str(CACHE).encode()).hexdigest()[:8]}-{recipe.name}"
+    run(["rm", "-rf", "--one-file-system", str(scratch)], timeout=120.0)
+    for old in CACHE.glob(f"{recipe.name}-*.tar"):
+        old.unlink()
+    free = shutil.disk_usage(CACHE).free
+    if free < 2 << 30:
+        raise LabError(f"{CACHE} has {free >> 20} MiB left; an image needs 2048 MiB while it is built")
+    scratch.mkdir(mode=0o755)
+    tar = CACHE / f"{recipe.name}-{recipe.tag}.tar"
+    try:
+        _bootstrap(recipe, tar, scratch)
+        engine.import_image(tar, recipe.reference)
+    finally:
+        tar.unlink(missing_ok=True)
+        run(["rm", "-rf", "--one-file-system", str(scratch)], timeout=120.0)
 
 
 def _mirror() -> str:
@@ -99,22 +123,17 @@ def _mirror() -> str:
     raise LabError("no Debian mirror in /etc/apt/sources.list(.d): set DEBIAN_MIRROR")
 
 
-def _bootstrap(recipe: Recipe, tar: Path) -> None:
+def _bootstrap(recipe: Recipe, tar: Path, scratch: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed (`make deps` installs it)")
-    part = tar.with_suffix(".part.tar")
     mirror = os.environ.get("DEBIAN_MIRROR") or _mirror()
-    try:
-        run(
-            [
-                "mmdebstrap", "--quiet", "--variant=minbase",
-                '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "5"',
-                *(f"--dpkgopt=path-exclude={path}" for path in LEAN),
-                f"--include={','.join(recipe.all_packages)}",
-                recipe.suite, str(part), mirror,
-            ],
-            timeout=1200.0,
-        )  # fmt: skip
-        part.rename(tar)
-    finally:
-        part.unlink(missing_ok=True)
+    run(
+        [
+            "mmdebstrap", "--quiet", "--variant=minbase",
+            '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "5"',
+            *(f"--dpkgopt=path-exclude={path}" for path in LEAN),
+            f"--include={','.join(recipe.all_packages)}",
+            recipe.suite, str(tar), mirror,
+        ],
+        timeout=1200.0, env={**os.environ, "TMPDIR": str(scratch)},
+    )  # fmt: skip

@@ -9,15 +9,22 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import images
-from .engine import RUNS, Engine
+from .engine import RUNS, Engine, claim, release
 from .ovsdb import Database
 from .shell import LabError, run, wait_for
-from .topology import End, Topology
+from .topology import End, Link, Node as Wanted, Topology
+
+if TYPE_CHECKING:
+    from .sabotage import Sabotage
+
+MANGLE = Path(__file__).with_name("mangle.py")
 
 CLEAN_ENV = ["env", "-i", "-C", "/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/frr", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]
 
@@ -30,6 +37,9 @@ class Node:
         self.container = container
         self.pid = pid
         self.share = share  # /lab inside
+        self.speakers: list[Any] = []  # what speaks BGP here, each with a `view()`
+        self.captures: list[Any] = []
+        self.sabotage: Sabotage | None = None
         self._started: list[str] = []
 
     def enter(self, namespace: str | None = None) -> list[str]:
@@ -142,8 +152,10 @@ class Node:
 class Lab:
     """A topology that is up. Use it as a context manager, within `guarded()`."""
 
-    def __init__(self, topology: Topology, name: str = "lab", keep: bool = False, say=lambda text: None) -> None:
+    def __init__(self, topology: Topology, name: str = "lab", keep: bool = False, say=lambda text: None,
+                 sabotage: "Sabotage | None" = None) -> None:  # fmt: skip
         self.topology = topology
+        self.sabotage = sabotage
         self.keep = keep
         self.say = say
         self.run_id = f"{name}-{secrets.token_hex(3)}"
@@ -156,6 +168,7 @@ class Lab:
         leftovers = self.engine.reap()
         if leftovers:
             self.say(f"removed what earlier runs left behind: {', '.join(leftovers)}")
+        claim(self.run_id)
         try:
             self._up()
         except BaseException:
@@ -176,24 +189,69 @@ class Lab:
     def _up(self) -> None:
         references = {name: images.ensure(self.engine, name, self.say) for name in {n.image for n in self.topology.nodes}}
         for node in self.topology.nodes:
-            share = self.directory / node.name
-            share.mkdir(parents=True)
-            share.chmod(0o777)
-            container = f"obl-{self.run_id}.{node.name}"
-            pid = self.engine.start(container, references[node.image], self.run_id, share)
-            self.nodes[node.name] = Node(node.name, container, pid, share)
-            self._prepare(self.nodes[node.name], node.forwarding)
-        self._cables()
+            self._container(node, references[node.image])
+        self._cables(references)
 
-    def _cables(self) -> None:
+    def _cables(self, references: dict[str, str] | None = None) -> None:
         for link in self.topology.links:
-            self._veth(*link.ends)
+            if references and self.sabotage and self.sabotage.wire and link.ends[0].node == "host":
+                self._faulty(link, references)
+            else:
+                self._veth(*link.ends)
         for segment in self.topology.segments:
             self._segment(segment.name, segment.ends)
 
     def _outside(self, command: list[str]) -> None:
         """Runs a command where all nodes can be reached by the process id of their init."""
         run(command)
+
+    def _container(self, node: Wanted, reference: str) -> None:
+        share = self.directory / node.name
+        share.mkdir(parents=True)
+        share.chmod(0o777)
+        container = f"obl-{self.run_id}.{node.name}"
+        pid = self.engine.start(container, reference, self.run_id, share)
+        self.nodes[node.name] = Node(node.name, container, pid, share)
+        self.nodes[node.name].sabotage = self.sabotage
+        self._prepare(self.nodes[node.name], node.forwarding)
+
+    def _faulty(self, link: Link, references: dict[str, str]) -> None:
+        """A link with a node in its middle that changes what our host sends (mangle.py)."""
+        host, leaf = link.ends
+        name = f"fault-{host.interface}"
+        self._container(Wanted(name), next(iter(references.values())))
+        middle = self.nodes[name]
+        middle.run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")
+        self._veth(host, End(name, "to-host"))
+        self._veth(End(name, "to-leaf"), leaf)
+        for end in link.ends:  # a checksum left to hardware would be left to nobody
+            self.nodes[end.node].run(["ethtool", "-K", end.interface, "tx", "off"])
+        with open(middle.share / "mangle.log", "w") as log:
+            # The host's Python in the node's network and processes, so that it goes with the node.
+            subprocess.Popen(
+                ["nsenter", "-t", str(middle.pid), "-n", "-p", "--", sys.executable, str(MANGLE), "to-host", "to-leaf", self.sabotage.wire],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        wait_for("the faulty cable", lambda: "forwarding" in middle.log("mangle"))
+
+    def far_end(self, node: str, interface: str) -> tuple[str, str]:
+        """The other end of a cable; of anything else, what was asked for."""
+        for link in self.topology.links:
+            for one, other in (link.ends, link.ends[::-1]):
+                if (one.node, one.interface) == (node, interface):
+                    return other.node, other.interface
+        return node, interface
+
+    def seen(self) -> str:
+        """What every speaker says of its sessions and routes, and what was on the wire: for the message of a failure."""
+        lines = []
+        for node in self.nodes.values():
+            for thing in (*node.speakers, *node.captures):
+                try:
+                    lines.append(thing.view())
+                except (LabError, OSError, LookupError, ValueError) as silent:
+                    lines.append(f"{node.name}: no answer ({str(silent).splitlines()[-1][:200] if str(silent) else silent!r})")
+        return "\n".join(lines)
 
     def _prepare(self, node: Node, forwarding: bool) -> None:
         on = 1 if forwarding else 0
@@ -251,7 +309,7 @@ class Lab:
         """Removes every container of this run (their namespaces, processes and cables go with them) and its files."""
         with uninterrupted():
             self.engine.remove_run(self.run_id)
-            shutil.rmtree(self.directory, ignore_errors=True)
+            release(self.directory)
         self.nodes.clear()
 
 

@@ -42,6 +42,7 @@ class Peer:
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        node.speakers[:] = [other for other in node.speakers if type(other) is not type(self)] + [self]
 
     def established(self, neighbor: str) -> bool:
         raise NotImplementedError
@@ -49,8 +50,23 @@ class Peer:
     def routes(self) -> dict[str, Route]:
         raise NotImplementedError
 
+    def sessions(self) -> list[str]:
+        """Every session in the peer's words: the neighbour, its state, the last error."""
+        raise NotImplementedError
+
+    def view(self) -> str:
+        """Sessions and routes as the peer sees them, for the message of a failure."""
+        routes = [f"{r.prefix} via {'/'.join(r.next_hops)} path [{r.as_path.strip('[] ')}]" for _, r in sorted(self.routes().items())]
+        more = f", and {len(routes) - 8} more" if len(routes) > 8 else ""
+        return (f"{self.node.name} ({self.kind}) sees: " + ("; ".join(self.sessions()) or "no session")
+                + f" · routes: {'; '.join(routes[:8]) or 'none'}{more}")  # fmt: skip
+
     def wait_established(self, neighbor: str, timeout: float = 30.0) -> None:
-        wait_for(f"{self.node.name} ({self.kind}): session with {neighbor}", lambda: self.established(neighbor), timeout)
+        """On failure the message says what the peer knows of the session."""
+        try:
+            wait_for(f"{self.node.name} ({self.kind}): session with {neighbor}", lambda: self.established(neighbor), timeout)
+        except LabError as late:
+            raise LabError(f"{late}; it sees: {'; '.join(self.sessions()) or 'no session'}") from late
 
     def wait_route(self, prefix: str, timeout: float = 10.0) -> Route:
         """The route, as soon as the peer has it; on failure the message lists what the peer has instead."""
@@ -114,6 +130,14 @@ class Frr(Peer):
     def established(self, neighbor: str) -> bool:
         return self.neighbor(neighbor).get("bgpState") == "Established"
 
+    def sessions(self) -> list[str]:
+        keys = {"lastResetDueTo": "last reset", "lastNotificationReason": "last notification", "lastErrorCodeSubcode": "code"}
+        return [
+            " ".join([name, entry.get("bgpState", "?")] + [f"{word}: {entry[key]}," for key, word in keys.items() if entry.get(key)]).rstrip(",")
+            for name, entry in self.json("show bgp neighbors").items()
+            if isinstance(entry, dict)
+        ]
+
     def routes(self) -> dict[str, Route]:
         found: dict[str, Route] = {}
         for family in ("ipv4", "ipv6"):
@@ -170,6 +194,16 @@ class Bird(Peer):
             if re.search(rf"Neighbor address: +{re.escape(neighbor)}(%\S+)?\n", block):
                 return "BGP state:          Established" in block
         return False
+
+    def sessions(self) -> list[str]:
+        found = []
+        for block in re.split(r"\n(?=\S)", self.birdc("show protocols all")):
+            if "BGP state:" in block:
+                lines = [" ".join(line.split()) for line in block.splitlines()]
+                wanted = [line for line in lines if re.match(r"(BGP state|Neighbor address|Last error|Error wait):?", line)]
+                found.append(" ".join([lines[0].split()[0], *wanted]))
+        complaints = [line.split("> ", 1)[-1] for line in self.node.log("bird").splitlines() if re.search("<(RMT|ERR|WARN)>", line)]
+        return found + [f"it logged '{line}'" for line in dict.fromkeys(complaints[-3:])]
 
     def routes(self) -> dict[str, Route]:
         found: dict[str, Route] = {}
@@ -279,6 +313,14 @@ class GoBgp(Peer):
         entries = answer if isinstance(answer, list) else [answer]
         return any(entry.get("state", {}).get("session_state") == 6 for entry in entries)
 
+    def sessions(self) -> list[str]:
+        names = {0: "unknown", 1: "Idle", 2: "Connect", 3: "Active", 4: "OpenSent", 5: "OpenConfirm", 6: "Established"}
+        complaints = [line for line in self.node.log("gobgpd").splitlines() if '"level":"warning"' in line or '"level":"error"' in line]
+        return [
+            f"{entry.get('conf', {}).get('neighbor_address')} {names.get(entry.get('state', {}).get('session_state', 0))}"
+            for entry in self.gobgp("neighbor")
+        ] + [f"it logged {line[:300]}" for line in complaints[-2:]]
+
     def originate(self, prefix: str) -> None:
         family = "ipv6" if ":" in prefix else "ipv4"
         self.node.run(["gobgp", "global", "rib", "add", prefix, "-a", family])
@@ -340,6 +382,12 @@ class OpenBgpd(Peer):
                 return entry.get("state") == "Established"
         return False
 
+    def sessions(self) -> list[str]:
+        return [
+            " ".join(str(entry[key]) for key in ("remote_addr", "state", "last_error", "last_error_sent", "last_shutdown_reason") if entry.get(key))
+            for entry in self.bgpctl("show", "neighbor").get("neighbors", [])
+        ]  # fmt: skip
+
     def routes(self) -> dict[str, Route]:
         found = {}
         for entry in self.bgpctl("show", "rib").get("rib", []):
@@ -397,6 +445,14 @@ class ExaBgp(Peer):
         states = [e["neighbor"]["state"] for e in self.events()
                   if e.get("type") == "state" and e["neighbor"]["address"]["peer"] == neighbor]  # fmt: skip
         return bool(states) and states[-1] == "up"
+
+    def sessions(self) -> list[str]:
+        last = {}
+        for event in self.events():
+            if event.get("type") == "state":
+                neighbor = event["neighbor"]
+                last[neighbor["address"]["peer"]] = f"{neighbor['address']['peer']} {neighbor['state']} {neighbor.get('reason', '')}".strip()
+        return list(last.values())
 
     def routes(self) -> dict[str, Route]:
         found: dict[str, Route] = {}

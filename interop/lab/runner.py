@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
 
-from . import images
-from .engine import RUNS, Engine
+from . import images, preflight, sabotage
+from .engine import Engine
 from .laboratory import Lab, guarded
+from .pool import Pool, end_with_parent, longest_first, remember
 from .scenario import Scenario, Stage, load
 from .screen import paint
-from .shell import LabError
+from .shell import Impossible, LabError
 from .topology import Topology
 from .vm import VmLab
 
@@ -36,7 +33,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     try:
         if options.one:
-            return run_one(options.one, options.keep, Path(options.result) if options.result else None)
+            return run_one(options.one, options.keep, Path(options.result) if options.result else None, options.sabotage)
         if options.clean:
             gone = Engine().reap(kept_too=True)
             print("removed: " + (", ".join(gone) or "nothing was left"))
@@ -49,6 +46,8 @@ def main(arguments: list[str]) -> int:
             from .demo import main as demo
 
             return demo(options.keep)
+        if options.sabotage is not None:
+            return run_sabotaged(options)
         return run_many(options)
     except LabError as failure:
         print(f"interop/run: {failure}", file=sys.stderr)
@@ -70,6 +69,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="scenarios at once")
     parser.add_argument("--full", action="store_true", help="with the variants that are left out by default")
     parser.add_argument("--table", metavar="FILE", help="write the results as a Markdown page")
+    parser.add_argument("--retry", action="store_true", help="what fails beside others gets one more chance, alone")
+    parser.add_argument("--skip-if-impossible", action="store_true",
+                        help="a machine that cannot run containers, or cannot get an image, is no failure")  # fmt: skip
+    parser.add_argument("--sabotage", nargs="?", const="", metavar="FAULT",
+                        help=f"break something on purpose and see the right scenarios fail: {', '.join(sabotage.ALL)}; none means all")  # fmt: skip
     parser.add_argument("--clean", action="store_true", help="remove labs that were left standing")
     parser.add_argument("--enter", nargs=2, metavar=("RUN", "NODE"), help="a shell in a node of a lab that was left standing")
     parser.add_argument("--containerfiles", action="store_true", help="write the images' recipes to interop/images")
@@ -97,87 +101,116 @@ def run_many(options: argparse.Namespace) -> int:
         for scenario in chosen:
             print(f"{scenario.name:<44} {scenario.summary}" + (f" [skipped: {scenario.skip}]" if scenario.skip else ""))
         return 0
-    shutil.rmtree(FAILED, ignore_errors=True)
-    engine = Engine()
-    leftovers = engine.reap()
-    if leftovers:
-        print(f"removed what earlier runs left behind: {', '.join(leftovers)}")
-    wanted = {node.image for scenario in chosen if not scenario.skip for node in scenario.topology().nodes}
-    for image in sorted(wanted):
-        images.ensure(engine, image, print)
     started = time.monotonic()
+    why, without = prepare(chosen)
+    unable = {s.name: why or next((without[i] for i in images_of(s) if i in without), "") for s in chosen if not s.skip}
+    results = [skipped(scenario, unable[scenario.name]) for scenario in chosen if unable.get(scenario.name)]
+    for result in results[: 0 if why else None]:
+        report(result)
+    can = [scenario for scenario in longest_first(chosen) if not unable.get(scenario.name)]
     with guarded():
-        results = Pool(options.jobs, options.keep).run(chosen)
+        results += Pool(options.jobs, options.keep).run([(scenario, "") for scenario in can], report)
+        if options.retry:
+            results = second_chance(results, can)
+    results.sort(key=lambda result: result["name"])
     counts = {verdict: sum(r["verdict"] == verdict for r in results) for verdict in ("passed", "failed", "skipped")}
-    if options.table:
+    if not why:
+        remember(results)
+        slowest(results)
+    if options.table and not why:
         from .table import write
 
         write(Path(options.table), results, time.monotonic() - started)
+    if any(unable.values()):
+        reasons = " | ".join(sorted(set(filter(None, unable.values()))))
+        print(f"interop/run: this machine cannot run {sum(map(bool, unable.values()))} scenarios: {reasons}", file=sys.stderr)
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()), flush=True)
-    return 1 if counts["failed"] or len(results) < len(chosen) else 0
+    if counts["failed"] or len(results) < len(chosen):
+        return 1
+    return 1 if any(unable.values()) and not options.skip_if_impossible else 0
 
 
-class Pool:
-    """Runs scenarios in child processes, `jobs` at a time; ctrl-C lets each child clean up before it ends."""
+def images_of(scenario: Scenario) -> set[str]:
+    return {node.image for node in scenario.topology().nodes}
 
-    def __init__(self, jobs: int, keep: bool) -> None:
-        self.jobs = max(1, jobs)
-        self.keep = keep
-        self._children: set[subprocess.Popen] = set()
-        self._lock = threading.Lock()
-        self._stopping = False
 
-    def run(self, scenarios: list[Scenario]) -> list[dict]:
-        results: list[dict] = []
-        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            waiting = [pool.submit(self._child, scenario) for scenario in scenarios]
-            try:
-                for future in concurrent.futures.as_completed(waiting):
-                    result = future.result()
-                    if result:
-                        results.append(result)
-                        report(result)
-            except KeyboardInterrupt:
-                self._stopping = True
-                with self._lock:
-                    for child in self._children:
-                        child.send_signal(signal.SIGTERM)
-                for future in waiting:
-                    future.cancel()
-                raise
-        return sorted(results, key=lambda result: result["name"])
+def prepare(chosen: list[Scenario]) -> tuple[str, dict[str, str]]:
+    """Removes what killed runs left, builds missing images. Why this machine cannot run anything (or an empty string), and
+    the images that cannot be had, each with its reason."""
+    shutil.rmtree(FAILED, ignore_errors=True)
+    try:
+        engine = preflight.check()
+        leftovers = engine.reap()
+        if leftovers:
+            print(f"removed what earlier runs left behind: {', '.join(leftovers)}")
+        wanted = set().union(*(images_of(scenario) for scenario in chosen if not scenario.skip))
+        return "", preflight.images_for(engine, sorted(wanted), lambda text: print(text, flush=True))
+    except Impossible as reason:
+        return str(reason), {}
 
-    def _child(self, scenario: Scenario) -> dict | None:
-        result = {"name": scenario.name, "summary": scenario.summary, "seconds": 0.0, "versions": {}, "log": ""}
-        if scenario.skip:
-            return result | {"verdict": "skipped", "detail": scenario.skip}
-        if self._stopping:
-            return None
-        RUNS.mkdir(exist_ok=True)
-        answer = RUNS / f"result-{os.getpid()}-{scenario.name.replace('/', '_')}.json"
-        command = [sys.executable, str(Path(__file__).resolve().parent.parent / "run"), "--one", scenario.name, "--result", str(answer)]
-        started = time.monotonic()
-        child = subprocess.Popen(
-            command + (["--keep"] if self.keep else []), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
-        with self._lock:
-            self._children.add(child)
-        try:
-            output, _ = child.communicate(timeout=scenario.time_limit + 30)
-            late = ""
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGTERM)
-            output, _ = child.communicate(timeout=60)
-            late = f"not finished within {scenario.time_limit + 30:g} s"
-        finally:
-            with self._lock:
-                self._children.discard(child)
-        result |= {"verdict": "failed", "detail": late or f"the scenario's process ended with {child.returncode}"}
-        if answer.exists():
-            result |= json.loads(answer.read_text())
-            answer.unlink()
-        return result | {"log": output, "seconds": time.monotonic() - started}
+
+def skipped(scenario: Scenario, why: str) -> dict:
+    return {"name": scenario.name, "summary": scenario.summary, "seconds": 0.0, "versions": {}, "log": "", "verdict": "skipped", "detail": why}
+
+
+def second_chance(results: list[dict], scenarios: list[Scenario]) -> list[dict]:
+    """What failed beside others, alone. Many failures are no accident and stay."""
+    failed = [result["name"] for result in results if result["verdict"] == "failed"]
+    if not failed or len(failed) > max(5, len(results) // 10):
+        return results
+    print(f"once more, alone: {', '.join(failed)}", flush=True)
+    for name in failed:
+        folder = FAILED / name.replace("/", "_")
+        if folder.exists():
+            folder.rename(folder.with_name(f"{folder.name}.first-try"))
+    again = Pool(1).run([(scenario, "") for scenario in scenarios if scenario.name in failed], report)
+    passed = [result["name"] for result in again if result["verdict"] == "passed"]
+    if passed:
+        print(f"passed only at the second try (a defect of the scenario, or worse): {', '.join(passed)}", flush=True)
+    return [result for result in results if result["name"] not in failed] + again
+
+
+def slowest(results: list[dict]) -> None:
+    ran = sorted((r for r in results if r["verdict"] != "skipped"), key=lambda r: -r["seconds"])
+    if len(ran) > 10:
+        print("slowest: " + ", ".join(f"{r['name']} {r['seconds']:.0f} s" for r in ran[:10]))
+
+
+def run_sabotaged(options: argparse.Namespace) -> int:
+    """Faults on purpose: passes when exactly the right scenarios fail, with messages that say what the leaf saw."""
+    names = [name for name in (options.sabotage, *options.names) if name]
+    unknown = [name for name in names if name not in sabotage.ALL]
+    if unknown:
+        raise LabError(f"no fault is called '{unknown[0]}'; there are: {', '.join(sabotage.ALL)}")
+    faults = [sabotage.ALL[name] for name in names or sabotage.ALL]
+    every = {scenario.name: scenario for scenario in load(full=True)}
+    tasks = [(every[name], fault.name) for fault in faults for name in (*fault.red, *fault.green)]
+    why, without = prepare([scenario for scenario, _ in tasks])
+    if why or without:
+        print(f"interop/run: this machine cannot run the scenarios: {why or ' | '.join(without.values())}", file=sys.stderr)
+        print(f"0 as expected, 0 not, {len(tasks)} skipped")
+        return 0 if options.skip_if_impossible else 1
+    wrong = []
+
+    def judge(result: dict) -> None:
+        fault = sabotage.ALL[result["sabotage"]]
+        complaint = fault.judge(result["name"], result)
+        colour, word = "green", ("red" if result["name"] in fault.red else "green") + ", as it should be"
+        if complaint:
+            colour, word = "red", "NOT AS EXPECTED"
+        print(f"{paint(colour, word)}: {result['name']} while {fault.what} ({result['seconds']:.1f} s)")
+        shown = complaint or (result["detail"] if result["verdict"] == "failed" else "")
+        for line in shown.splitlines()[:8]:
+            print(f"     {line}")
+        sys.stdout.flush()
+        if complaint:
+            wrong.append(result["name"])
+            report(result)
+
+    with guarded():
+        results = Pool(options.jobs).run(tasks, judge, lambda name, fault: name in sabotage.ALL[fault].red)
+    print(f"{len(results) - len(wrong)} as expected, {len(wrong)} not, 0 skipped")
+    return 1 if wrong or len(results) < len(tasks) else 0
 
 
 def report(result: dict) -> None:
@@ -196,8 +229,9 @@ def report(result: dict) -> None:
         print("     " + result["log"][result["log"].index("The lab '") :].replace("\n", "\n     "))
 
 
-def run_one(name: str, keep: bool, result_file: Path | None) -> int:
+def run_one(name: str, keep: bool, result_file: Path | None, fault: str | None = None) -> int:
     """One scenario, in this process."""
+    end_with_parent()
     scenario = next((s for s in load(full=True) if s.name == name), None)
     if scenario is None:
         raise LabError(f"no scenario is called '{name}'")
@@ -208,18 +242,24 @@ def run_one(name: str, keep: bool, result_file: Path | None) -> int:
 
     verdict = {"verdict": "passed", "detail": "", "versions": {}}
     label = name.replace("/", "-")[:40]
+    broken = sabotage.ALL[fault] if fault else None
     try:
-        with guarded(), _lab(scenario.topology(), label, keep=keep, say=say) as lab:
+        with guarded(), _lab(scenario.topology(), label, keep=keep, say=say, sabotage=broken) as lab:
             stage = Stage(scenario, lab, say)
             try:
                 scenario.module.run(stage)
                 stage.finish()
             except (LabError, AssertionError) as failure:
                 verdict |= {"verdict": "failed", "detail": str(failure) or "assertion failed"}
+            except KeyboardInterrupt:  # the time limit, or a person
+                say(f"interrupted\n{lab.seen()}")
+                lab.save(FAILED / name.replace("/", "_"))
+                raise
             except Exception:  # noqa: BLE001 - a fault of the scenario is a failure with a trace
                 verdict |= {"verdict": "failed", "detail": traceback.format_exc()}
             verdict["versions"] = stage.versions
             if verdict["verdict"] == "failed":
+                verdict["detail"] += "\n" + lab.seen()
                 say(f"FAILED: {verdict['detail']}")
                 lab.save(FAILED / name.replace("/", "_"))
             if keep:

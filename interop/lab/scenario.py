@@ -141,6 +141,8 @@ class Stage:
 
     def capture(self, node: str, interface: str, expression: str = "tcp port 179 or udp port 3784") -> Capture:
         """A capture that is stopped, and looked at for malformed messages, when the scenario ends."""
+        if self.lab.sabotage and self.lab.sabotage.wire:
+            node, interface = self.lab.far_end(node, interface)  # a fault is on the cable: look at what arrives
         capture = Capture(self.lab[node], interface, expression)
         capture.start()
         self._captures.append(capture)

@@ -214,6 +214,8 @@ class Machine:
             own.end()
         here, there = socket.socketpair()
         command = [
+            # A runner that is killed takes the machine with it.
+            "setpriv", "--pdeathsig", "KILL",
             QEMU, "-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "2560",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-chardev", f"file,id=log,path={self.log_file}", "-serial", "chardev:log",
@@ -344,7 +346,6 @@ class VmLab(Lab):
 
         (image,) = {node.image for node in self.topology.nodes}
         kernel, root = _root(self.engine, image, self.say)
-        self.directory.mkdir(parents=True)
         stripped = self.directory / "ovn-bgpd"
         # The symbols are most of it, and the machine keeps all files in memory.
         if shutil.which("strip") is None or run(["strip", "-o", str(stripped), str(binary())], check=False).returncode != 0:

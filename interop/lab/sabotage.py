@@ -1,0 +1,115 @@
+"""Breaking something on purpose: the right scenarios turn red, with a message that names what the leaf saw, and no others.
+
+A fault is on the cable between our host and the leaf (mangle.py) or in our configuration; what is tested is never touched.
+`interop/run --sabotage [NAME…]` passes when exactly the scenarios listed as red fail, each with the message expected.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """One fault, and who has to notice."""
+
+    name: str
+    what: str
+    red: dict[str, str]  # scenario: a regular expression its message must contain
+    green: tuple[str, ...] = ()
+    wire: str = ""  # a fault of mangle.py
+    config: tuple[str, str] | None = field(default=None)  # in our configuration: this text becomes that
+
+    def configuration(self, text: str) -> str:
+        """Our configuration, with the fault in it."""
+        return text.replace(*self.config) if self.config else text
+
+    def judge(self, scenario: str, result: dict) -> str:
+        """Empty if the scenario ended as it should, else what is wrong about that."""
+        wanted = self.red.get(scenario)
+        if wanted is None:
+            return "" if result["verdict"] == "passed" else f"it should not notice, but: {result['detail']}"
+        if result["verdict"] != "failed":
+            return f"it {result['verdict']}, though {self.what}"
+        return "" if re.search(wanted, result["detail"], re.DOTALL) else f"its message lacks /{wanted}/: {result['detail']}"
+
+
+def matrix(peer: str, families: str, kind: str = "ebgp", auth: str = "open") -> str:
+    return f"matrix/{peer}-{kind}-numbered-{auth}-{families}-nobfd"
+
+
+ALL = {
+    sabotage.name: sabotage
+    for sabotage in (
+        Sabotage(
+            "next-hop",
+            "the leaf sees another next hop than we sent",
+            {
+                "plain/ebgp-frr-10": r"the leaf's next hop is \['10\.0\.9\.2'\], it should be 10\.0\.1\.2",
+                matrix("frr10", "v6"): r"next hop in the leaf's view is .*fd00:1::9",
+                matrix("bird2.17", "v4", "rr"): r"leaf \(BIRD\) has no 172\.30\.1\.1/32.*Invalid NEXT_HOP attribute - address 10\.0\.9\.2",
+            },
+            ("lab-without-frr",),
+            wire="next-hop",
+        ),
+        Sabotage(
+            "capability",
+            "one bit of a byte of the multiprotocol capability is flipped",
+            {
+                matrix("frr10", "v6"): r"leaf \(FRR\): session with fd00:1::2.*last notification: OPEN Message Error/Unsupported Capability",
+                matrix("bird2.17", "v6"): r"leaf \(BIRD\): session with fd00:1::2.*Required capability missing",
+            },
+            wire="multiprotocol",
+        ),
+        Sabotage(
+            "prefix-list",
+            "our prefix list lets networks out, not only host prefixes",
+            {"prefix-lists": r"what the leaf has: expected .* but it is .*198\.51\.100\.0/24"},
+            (matrix("frr10", "v4"),),
+            config=("permit 0.0.0.0/0 ge 32", "permit 0.0.0.0/0 ge 24"),
+        ),
+        Sabotage(
+            "capability-as",
+            "one bit of the AS number in the four-octet AS capability is flipped",
+            {
+                matrix("frr10", "v4"): r"leaf \(FRR\): session with 10\.0\.1\.2.*Bad Peer AS",
+                matrix("bird2.17", "v4"): r"leaf \(BIRD\): session with 10\.0\.1\.2.*Bad peer AS: 64998",
+            },
+            wire="as4",
+        ),
+        Sabotage(
+            "capability-next-hop",
+            "one bit of a byte of the extended next hop capability is flipped",
+            {matrix("bird2.17", "v4over6"): r"leaf \(BIRD\) has no 172\.30\.1\.1/32.*it has: f00d::1/128.*mismatched address family"},
+            (matrix("bird2.17", "v4"), matrix("frr10", "v6")),
+            wire="extended-next-hop",
+        ),
+        Sabotage(
+            "origin",
+            "ORIGIN has a value no RFC knows",
+            {
+                matrix("frr10", "v4"): r"leaf \(FRR\) has no 172\.30\.1\.1/32.*it has: nothing",
+                matrix("bird2.17", "v4"): r"leaf \(BIRD\) has no 172\.30\.1\.1/32.*Malformed ORIGIN attribute - invalid value \(9\)",
+            },
+            wire="origin",
+        ),
+        Sabotage(
+            "as-path",
+            "AS_PATH counts more AS numbers than it has",
+            {
+                matrix("frr10", "v4"): r"leaf \(FRR\) has no 172\.30\.1\.1/32.*the wire .* [1-9]\d* malformed",
+                matrix("bird2.17", "v4"): r"leaf \(BIRD\) has no 172\.30\.1\.1/32.*Malformed AS_PATH",
+            },
+            (matrix("frr10", "v4", "rr"),),  # whose AS_PATH is empty
+            wire="as-path",
+        ),
+        Sabotage(
+            "password",
+            "our password is not the leaf's",
+            {matrix("frr10", "v4", auth="md5"): r"leaf \(FRR\): session with 10\.0\.1\.2.*it sees: 10\.0\.1\.2 (Connect|Active)"},
+            (matrix("frr10", "v4"),),
+            config=('password = "between-us"', 'password = "somebody-else"'),
+        ),
+    )
+}
