@@ -126,6 +126,13 @@ fn graceful_restart(table: &mut Table<'_>, doc: &Doc<'_>) -> Option<GracefulRest
         }
         settings.restart_time = time.value;
     }
+    if let Some(time) = inner.get("long_lived").and_then(|v| v.duration(doc)) {
+        // RFC 9494 §3.1: the field has 24 bits.
+        if time.value.as_secs() > 0x00ff_ffff || time.value.subsec_nanos() != 0 {
+            doc.error(&time.span, "'long_lived' is whole seconds, from \"0s\" to \"4660h\"");
+        }
+        settings.long_lived = time.value;
+    }
     inner.finish(doc);
     enabled.then_some(settings)
 }

@@ -232,6 +232,11 @@ fn every_fault_says_where_and_what_to_do() {
         ),
         (
             "restart_time = \"120s\"",
+            "long_lived = \"1.5s\"",
+            "9:51: 'long_lived' is whole seconds, from \"0s\" to \"4660h\"",
+        ),
+        (
+            "restart_time = \"120s\"",
             "restart_tme = \"120s\"",
             "9:38: unknown key 'restart_tme' in [bgp.graceful_restart]\n    hint: did you mean 'restart_time'?",
         ),

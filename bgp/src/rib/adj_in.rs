@@ -1,12 +1,12 @@
 //! Adj-RIB-In: what one peer has told us, after the import checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::import::{ImportContext, Refused};
-use crate::policy::LimitAction;
+use crate::policy::{LimitAction, community};
 use crate::types::{Families, Family, Prefix};
 use crate::wire::{Attributes, NextHop, Nlri, Treatment, Update};
 
@@ -261,6 +261,34 @@ impl AdjIn {
         }
     }
 
+    /// The peer has not come back in its restart time, and what is stale stays as a last resort (RFC 9494 §4.2): it gets the
+    /// LLGR_STALE community, and what carries NO_LLGR goes. A route that is announced again loses the mark with its old path.
+    pub fn long_lived(&mut self, family: Family) -> Changes {
+        let is_stale = |nlri: &Nlri, entry: &Entry| entry.stale && Family::of(&nlri.prefix) == family;
+        let refuses = |entry: &Entry| entry.path.attributes.communities.contains(&community::NO_LLGR);
+        let gone = self.paths.extract_if(.., |nlri, entry| is_stale(nlri, entry) && refuses(entry));
+        let mut prefixes: Vec<_> = gone.map(|(nlri, _)| nlri.prefix).collect();
+        *self.count_mut(family) -= prefixes.len();
+        // Paths are shared, and stay so.
+        let mut marked: HashMap<*const Path, (Arc<Path>, Arc<Path>)> = HashMap::new();
+        for (nlri, entry) in self.paths.iter_mut().filter(|(nlri, entry)| is_stale(nlri, entry)) {
+            if entry.path.attributes.communities.contains(&community::LLGR_STALE) {
+                continue;
+            }
+            // The old one is kept until all are marked, so that its address is nobody else's.
+            let (_, path) = marked.entry(Arc::as_ptr(&entry.path)).or_insert_with(|| {
+                let mut path = Path::clone(&entry.path);
+                Arc::make_mut(&mut path.attributes).communities.push(community::LLGR_STALE);
+                (Arc::clone(&entry.path), Arc::new(path))
+            });
+            entry.path = Arc::clone(path);
+            prefixes.push(nlri.prefix);
+        }
+        let mut changes = Changes { prefixes, ..Changes::default() };
+        changes.sort();
+        changes
+    }
+
     /// What is still stale is gone: at End-of-RIB, EoRR, or when the time is up.
     pub fn flush_stale(&mut self, family: Family) -> Changes {
         let is_gone = |nlri: &Nlri, entry: &mut Entry| entry.stale && Family::of(&nlri.prefix) == family;
@@ -492,6 +520,27 @@ mod tests {
         assert_eq!(adj_in.count(Family::Ipv4), 1);
         let other_family = Update { mp_unreach: Some((Family::Ipv6, vec![])), ..Update::default() };
         assert_eq!(adj_in.update(&other_family).end_of_rib, Some(Family::Ipv6));
+    }
+
+    #[test]
+    fn long_lived_stale_routes_are_marked_or_go() {
+        let mut adj_in = AdjIn::new(context());
+        let _ = adj_in.update(&announce(&["10.1.0.0/16", "10.2.0.0/16"]));
+        let mut short = announce(&["10.3.0.0/16"]);
+        short.attributes.communities = vec![community::NO_LLGR];
+        let _ = adj_in.update(&short);
+        let _ = adj_in.mark_stale(Family::Ipv4);
+        assert!(adj_in.long_lived(Family::Ipv6).is_empty(), "the other family");
+        assert_eq!(adj_in.long_lived(Family::Ipv4), changed(&["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]));
+        assert_eq!(in_use(&adj_in), ["10.1.0.0/16 stale", "10.2.0.0/16 stale"]);
+        assert_eq!(adj_in.count(Family::Ipv4), 2);
+        let paths: Vec<_> = adj_in.iter().map(|(_, path, _)| Arc::clone(path)).collect();
+        assert!(paths.iter().all(|path| path.attributes.communities == [community::LLGR_STALE]));
+        assert!(Arc::ptr_eq(&paths[0], &paths[1]), "what was shared is shared");
+        assert!(adj_in.long_lived(Family::Ipv4).is_empty(), "once is enough");
+        adj_in.resume(context());
+        assert_eq!(adj_in.update(&announce(&["10.1.0.0/16"])), changed(&["10.1.0.0/16"]), "fresh again");
+        assert_eq!(adj_in.update(&Update::default()).prefixes, changed(&["10.2.0.0/16"]).prefixes);
     }
 
     #[test]

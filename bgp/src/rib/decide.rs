@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::adj_in::Path;
 use super::export::DEFAULT_LOCAL_PREF;
+use crate::policy::community;
 use crate::speaker::PeerAddress;
 use crate::types::{Asn, PeerKind};
 use crate::wire::{AsPath, Origin};
@@ -62,6 +63,8 @@ impl Verdict {
 /// A step of the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// RFC 9494 §4.3: a path kept long after its peer went away, by us or on the way to us.
+    LongLivedStale,
     /// RFC 4271 §9.1.1: LOCAL_PREF.
     LocalPref,
     /// §9.1.2.2 a): length of AS_PATH.
@@ -99,6 +102,7 @@ impl fmt::Display for Verdict {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::LongLivedStale => "long-lived stale (LLGR_STALE); a fresh path exists",
             Self::LocalPref => "lower LOCAL_PREF",
             Self::PathLength => "longer AS_PATH",
             Self::Origin => "worse ORIGIN",
@@ -120,6 +124,8 @@ impl fmt::Display for Step {
 pub fn decide(candidates: &[Candidate], max_paths: usize) -> Vec<Verdict> {
     let mut contest =
         Contest { candidates, alive: (0..candidates.len()).collect(), verdicts: vec![Verdict::Best; candidates.len()] };
+    // "Treat the route as the least preferred in route selection" (RFC 9494 §4.3), whoever has marked it.
+    contest.keep_lowest(Step::LongLivedStale, Candidate::is_long_lived_stale);
     // Phase 1 (§9.1.1): the degree of preference is LOCAL_PREF.
     contest.keep_lowest(Step::LocalPref, |c| Reverse(c.local_pref()));
     // a) "Remove from consideration all routes that are not tied for having the smallest number of AS numbers present in their
@@ -209,6 +215,10 @@ impl<'a> Contest<'a> {
 }
 
 impl Candidate {
+    fn is_long_lived_stale(&self) -> bool {
+        self.path.attributes.communities.contains(&community::LLGR_STALE)
+    }
+
     fn local_pref(&self) -> u32 {
         self.path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
     }
@@ -312,7 +322,13 @@ mod tests {
         let internal = |c| peer(c, |p| p.kind = PeerKind::Ibgp);
         let set = Some(AsPath(vec![Segment::Sequence(vec![1]), Segment::Set(vec![5, 6, 7])]));
         let confederation = Some(AsPath(vec![Segment::ConfedSequence(vec![8, 9]), Segment::Sequence(vec![1])]));
+        let stale = |c| with(c, |a| a.communities = vec![community::LLGR_STALE]);
         let table = [
+            (
+                Step::LongLivedStale,
+                with(from(9), |a| a.local_pref = Some(0)),
+                stale(with(from(1), |a| a.local_pref = Some(300))),
+            ),
             (
                 Step::LocalPref,
                 with(from(9), |a| (a.local_pref, a.as_path) = (Some(101), Some(AsPath::sequence([1, 2, 3])))),

@@ -45,8 +45,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cause::{Cease, Reason};
-pub use negotiate::{Negotiated, PeerRestart};
-pub(crate) use restart::Helper;
+pub use negotiate::{LongLivedFamily, Negotiated, PeerRestart};
+pub(crate) use restart::{Helper, Kept};
 
 use crate::rng::Rng;
 use crate::speaker::{PeerConfig, SpeakerConfig};

@@ -56,6 +56,28 @@ pub struct PeerRestart {
     pub families: Families,
     /// Those of them whose forwarding state the peer has preserved (F bit).
     pub forwarding: Families,
+    /// What is agreed of long-lived graceful restart, for IPv4 and IPv6.
+    pub long_lived: [Option<LongLivedFamily>; 2],
+}
+
+/// Long-lived graceful restart of one family (RFC 9494 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongLivedFamily {
+    /// F bit: the peer has preserved its forwarding state over its last restart.
+    pub forwarding: bool,
+    /// How long its stale routes stay after the restart time: what it asks for, but not longer than we are willing to.
+    pub stale_time: Duration,
+}
+
+impl PeerRestart {
+    /// What is agreed of long-lived graceful restart for `family`.
+    pub const fn long_lived(&self, family: Family) -> Option<LongLivedFamily> {
+        let [ipv4, ipv6] = self.long_lived;
+        match family {
+            Family::Ipv4 => ipv4,
+            Family::Ipv6 => ipv6,
+        }
+    }
 }
 
 /// Our OPEN to this peer over this connection.
@@ -90,6 +112,14 @@ pub(super) fn our_open(speaker: &SpeakerConfig, peer: &PeerConfig, ends: &Ends, 
                 })
                 .collect(),
         });
+    }
+    // RFC 9494 §4.1: only together with graceful restart. Nobody is asked to keep the routes of this host for long: a stale time of 0.
+    if speaker.graceful_restart.as_ref().is_some_and(|restart| !restart.long_lived.is_zero()) {
+        let tuple = |family: Family| {
+            let (afi, safi) = family.afi_safi();
+            (afi, safi, true, 0)
+        };
+        capabilities.push(Capability::LongLivedGracefulRestart(peer.families.iter().map(tuple).collect()));
     }
     let add_path: Vec<_> =
         peer.families.iter().filter_map(|family| Some((family, peer.add_path.mode(family)?))).collect();
@@ -175,7 +205,9 @@ pub(super) fn negotiate(
         send,
         route_refresh: has(&Capability::RouteRefresh),
         link_local_next_hop: offered(&Capability::LinkLocalNextHop) && has(&Capability::LinkLocalNextHop),
-        restart: speaker.graceful_restart.and(peer_restart(&theirs.capabilities, families)),
+        restart: speaker
+            .graceful_restart
+            .and_then(|ours| peer_restart(&theirs.capabilities, families, ours.long_lived)),
         offered: ours.capabilities.clone(),
         received: theirs.capabilities.clone(),
     })
@@ -224,7 +256,7 @@ fn add_path(capabilities: &[Capability]) -> AddPath {
     }
 }
 
-fn peer_restart(capabilities: &[Capability], common: Families) -> Option<PeerRestart> {
+fn peer_restart(capabilities: &[Capability], common: Families, longest: Duration) -> Option<PeerRestart> {
     // RFC 4724 §3: of several instances of the capability only the last one counts.
     capabilities.iter().rev().find_map(|c| match c {
         Capability::GracefulRestart { restarted, notification, restart_time, families } => {
@@ -241,16 +273,31 @@ fn peer_restart(capabilities: &[Capability], common: Families) -> Option<PeerRes
                 notification: *notification,
                 families: listed(false).and(common),
                 forwarding: listed(true).and(common),
+                long_lived: Family::ALL
+                    .map(|family| long_lived(capabilities, family, longest).filter(|_| common.contains(family))),
             })
         }
         _ => None,
     })
 }
 
+/// "The value of the Long-Lived Stale Time in the capability received from a neighbor MAY be reduced by local configuration"
+/// (RFC 9494 §4.2). Zero, on either side, is none.
+fn long_lived(capabilities: &[Capability], family: Family, longest: Duration) -> Option<LongLivedFamily> {
+    let listed = capabilities.iter().rev().find_map(|c| match c {
+        Capability::LongLivedGracefulRestart(families) => Some(families),
+        _ => None,
+    })?;
+    let (_, _, forwarding, seconds) =
+        listed.iter().rev().find(|(afi, safi, _, _)| (*afi, *safi) == family.afi_safi())?;
+    let stale_time = Duration::from_secs(u64::from(*seconds)).min(longest);
+    (!stale_time.is_zero()).then_some(LongLivedFamily { forwarding: *forwarding, stale_time })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::speaker::PeerAddress;
+    use crate::speaker::{GracefulRestart, PeerAddress};
 
     const OUR_AS: Asn = 64999;
 
@@ -367,6 +414,29 @@ mod tests {
         };
         assert!(negotiate(&speaker, &peer, &ours, &with).unwrap().send.extended_next_hop);
         assert!(!negotiate(&speaker, &peer, &ours, &open(65001)).unwrap().send.extended_next_hop);
+    }
+
+    #[test]
+    fn long_lived_restart_needs_both_sides_and_graceful_restart() {
+        let judge = |longest: u64, graceful: bool, listed: Vec<(u16, u8, bool, u32)>| {
+            let restart = GracefulRestart { long_lived: Duration::from_secs(longest), ..GracefulRestart::default() };
+            let speaker = SpeakerConfig { graceful_restart: Some(restart), ..speaker() };
+            let peer = peer(RemoteAs::Internal);
+            let ours = our_open(&speaker, &peer, &ends(false), false);
+            let offers = Capability::LongLivedGracefulRestart(vec![(1, 1, true, 0), (2, 1, true, 0)]);
+            assert_eq!(ours.capabilities.contains(&offers), longest > 0);
+            let mut theirs = open(OUR_AS);
+            theirs.capabilities.retain(|c| graceful || !matches!(c, Capability::GracefulRestart { .. }));
+            theirs.capabilities.push(Capability::LongLivedGracefulRestart(listed));
+            let negotiated = negotiate(&speaker, &peer, &ours, &theirs).unwrap();
+            negotiated.restart.map(|r| r.long_lived.map(|l| l.map(|l| (l.stale_time.as_secs(), l.forwarding))))
+        };
+        let listed = vec![(1, 1, true, 3600), (2, 1, false, 60), (25, 70, true, 9)];
+        assert_eq!(judge(86_400, true, listed.clone()), Some([Some((3600, true)), Some((60, false))]));
+        assert_eq!(judge(600, true, listed.clone()), Some([Some((600, true)), Some((60, false))]), "reduced");
+        assert_eq!(judge(0, true, listed.clone()), Some([None, None]), "we do not want to");
+        assert_eq!(judge(86_400, false, listed), None, "without graceful restart it means nothing");
+        assert_eq!(judge(86_400, true, vec![(1, 1, true, 0)]), Some([None, None]), "no time at all");
     }
 
     #[test]

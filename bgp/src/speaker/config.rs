@@ -64,11 +64,13 @@ pub struct GracefulRestart {
     pub restart_time: Duration,
     /// We have restarted and our forwarding state was preserved: the first OPEN to each peer carries the R bit.
     pub restarted: bool,
+    /// The longest time the routes of a peer are kept when it does not come back in its restart time (RFC 9494); zero: not at all.
+    pub long_lived: Duration,
 }
 
 impl Default for GracefulRestart {
     fn default() -> Self {
-        Self { restart_time: Duration::from_mins(2), restarted: false }
+        Self { restart_time: Duration::from_mins(2), restarted: false, long_lived: Duration::ZERO }
     }
 }
 

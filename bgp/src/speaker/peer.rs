@@ -13,7 +13,7 @@ use crate::policy::LimitAction;
 use crate::rib::{
     AdjIn, AdjOut, Changes, ExportContext, ImportContext, LimitExceeded, LimitWarning, Peer as RibPeer, RouteSet,
 };
-use crate::session::{Action, Cease, ConnId, Ends, Event as SessionEvent, Helper, Negotiated, Session};
+use crate::session::{Action, Cease, ConnId, Ends, Event as SessionEvent, Helper, Kept, Negotiated, Session};
 use crate::speaker::event::Event;
 use crate::types::{Families, Family, Prefix};
 use crate::wire::{self, Message, Notification, RouteRefresh, Treatment, Update};
@@ -130,8 +130,13 @@ impl Peer {
         let before = self.session.state();
         self.session.handle_timeout(now);
         let mut effects = self.act(now, out);
-        let gone = self.helper.expire(now);
-        self.flush(gone, &mut effects);
+        let expired = self.helper.expire(now);
+        if let Some(adj_in) = &mut self.adj_in {
+            for family in expired.long_lived.iter() {
+                effects.learned.extend(adj_in.long_lived(family).prefixes);
+            }
+        }
+        self.flush(expired.gone, &mut effects);
         self.note_state(now, before);
         effects
     }
@@ -313,7 +318,7 @@ impl Peer {
     ) {
         let Some(up) = self.up.take() else { return };
         self.lost_count += 1;
-        let kept = if keep { self.helper.down(now, &up.negotiated) } else { Families::NONE };
+        let Kept { families: kept, twice } = if keep { self.helper.down(now, &up.negotiated) } else { Kept::default() };
         if !keep {
             self.helper.cancel();
         }
@@ -323,8 +328,12 @@ impl Peer {
             }
         } else if let Some(adj_in) = &mut self.adj_in {
             for family in Family::ALL {
-                // Twice stale is gone (RFC 4724 §4.2, consecutive restarts).
-                effects.learned.extend(adj_in.mark_stale(family).prefixes);
+                if twice.contains(family) {
+                    adj_in.begin_refresh(family);
+                } else {
+                    // Twice stale is gone (RFC 4724 §4.2, consecutive restarts).
+                    effects.learned.extend(adj_in.mark_stale(family).prefixes);
+                }
                 if !kept.contains(family) {
                     effects.learned.extend(adj_in.flush_stale(family).prefixes);
                 }

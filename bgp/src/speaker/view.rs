@@ -338,7 +338,11 @@ fn last_reason(peer: &Peer) -> Option<String> {
 fn graceful_restart(peer: &Peer, now: Instant) -> Option<String> {
     if let Some(until) = peer.helper.deadline() {
         let left = until.saturating_duration_since(now).as_secs();
-        let what = if peer.up.is_some() { "sends its routes again" } else { "restarts, its routes are kept" };
+        let what = match (peer.up.is_some(), peer.helper.is_long_lived()) {
+            (true, _) => "sends its routes again",
+            (false, false) => "restarts, its routes are kept",
+            (false, true) => "stays away, its routes are kept as a last resort",
+        };
         return Some(format!("the peer {what}; {left} s left"));
     }
     let restart = peer.up.as_ref()?.negotiated.restart?;
