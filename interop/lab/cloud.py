@@ -4,6 +4,7 @@ from. What happens is said with its loss in milliseconds."""
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -164,9 +165,10 @@ class Cloud:
         self.s.say(f"    {what:<44} {change:<40} {figure}")
 
     @contextlib.contextmanager
-    def watched(self, change: str, /, **probes: Any) -> Iterator[list[Answers]]:
+    def watched(self, change: str, /, untouched: bool = False, **probes: Any) -> Iterator[list[Answers]]:
         """Pings what is named while something happens (`name=address`, or `name=(address, port)` for TCP connections) and
-        says the loss of each. The body has to wait until the change is seen; then answers must come steadily again."""
+        says the loss of each. The body has to wait until the change is seen; then answers must come steadily again. With
+        `untouched` the leaf must not hear anything about these addresses meanwhile."""
         watches: dict[str, Answers] = {}
         for name, target in probes.items():
             if isinstance(target, tuple):
@@ -177,7 +179,12 @@ class Cloud:
             for watch in watches.values():
                 watch.wait_steady()
                 watch.mark()
+            begin = time.time()
             yield list(watches.values())
+            if untouched:
+                ours = "|".join(bare(watch.address.split()[0]) for watch in watches.values())
+                heard = [line for at, _, line in self.routes.changes() if at >= begin and re.match(rf"({ours}) ", line)]
+                self.s.expect(not heard, f"the leaf heard of addresses that were not concerned ({change}): {heard}")
             for name, watch in watches.items():
                 watch.wait_steady()
                 lost = watch.missing()

@@ -611,7 +611,9 @@ class Neutron:
         if not self.central.nb.select("Logical_Switch_Port", [["name", "==", port.id]], ["_uuid"]):
             operations.append(insert("Logical_Switch_Port", self.port_row(port), "lsp"))
             operations.append(attach("Logical_Switch", network.switch, "ports", named("lsp")))
-        self.transact([*operations, *self._attached(values, router, [network, *members_on])])
+        # Not on a provider network's switch: OVN would translate there what the router has to.
+        networks = [network] if not network.physical_network else []
+        self.transact([*operations, *self._attached(values, router, [*networks, *members_on])])
         return port
 
     @staticmethod

@@ -11,6 +11,7 @@ import ctypes
 import datetime
 import os
 import re
+import selectors
 import signal
 import socket
 import threading
@@ -121,41 +122,60 @@ class Ping(Answers):
 
 
 class Connections(Answers):
-    """A TCP connection every 20 ms, each of which has to be answered with the name of whoever accepted it."""
+    """A TCP connection every 20 ms, each of which has to be answered with the name of whoever accepted it. The time that
+    counts is the one at which it was begun; one that takes nearly a second (the first repetition) has failed."""
 
     what = "answered connection"
+    PATIENCE = 0.9
 
     def __init__(self, node: Node, address: str, port: int, source: str, interval: float = 0.02) -> None:
         super().__init__(f"{address} port {port}")
-        self._interval = interval
         self._target = (address, port)
         self._source = source
+        self._interval = interval
         self._answers: list[tuple[int, float]] = []
         self.servers: list[str] = []
         self._stop = threading.Event()
         self._thread = inside(namespace_of(node), self._run)
 
     def _run(self) -> None:
-        number = 0
-        while not self._stop.wait(self._interval):
-            number += 1
-            name = self._ask()
-            if name:
-                self.servers.append(name)
-                self._answers.append((number, time.time()))
+        with selectors.DefaultSelector() as waiting:
+            number, due = 0, time.monotonic()
+            while not self._stop.is_set():
+                if time.monotonic() >= due:
+                    number, due = number + 1, due + self._interval
+                    self._begin(waiting, number)
+                for key, _ in waiting.select(max(0.0, due - time.monotonic())):
+                    self._end(waiting, key)
+                for key in [key for key in waiting.get_map().values() if key.data[2] < time.monotonic() - self.PATIENCE]:
+                    waiting.unregister(key.fileobj)
+                    key.fileobj.close()
+            for key in list(waiting.get_map().values()):
+                key.fileobj.close()
 
-    def _ask(self) -> str:
-        with socket.socket(socket.AF_INET6 if ":" in self._source else socket.AF_INET, socket.SOCK_STREAM) as client:
-            client.settimeout(0.25)
+    def _begin(self, waiting: selectors.BaseSelector, number: int) -> None:
+        client = socket.socket(socket.AF_INET6 if ":" in self._source else socket.AF_INET, socket.SOCK_STREAM)
+        client.setblocking(False)
+        try:
+            client.bind((self._source, 0))
+            client.connect_ex(self._target)
+            waiting.register(client, selectors.EVENT_READ, (number, time.time(), time.monotonic()))
+        except OSError:
+            client.close()
+
+    def _end(self, waiting: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        waiting.unregister(key.fileobj)
+        with key.fileobj as client:
             try:
-                client.bind((self._source, 0))
-                client.connect(self._target)
-                return client.recv(64).decode()
+                name = client.recv(64).decode()
             except OSError:
-                return ""
+                return
+        if name:
+            self.servers.append(name)
+            self._answers.append((key.data[0], key.data[1]))
 
     def answers(self) -> list[tuple[int, float]]:
-        return list(self._answers)
+        return sorted(self._answers)
 
     def stop(self) -> None:
         self._stop.set()
@@ -236,10 +256,10 @@ class Monitor:
         word = "added" if added else "removed"
         return wait_for(f"{self.node.name}: {pattern} to be {word}", look, timeout)
 
-    def repaired(self, pattern: str, since: float, timeout: float = 20.0) -> float:
-        """Milliseconds from the removal of what matches to its return."""
+    def repaired(self, pattern: str, since: float, returned: str = "", timeout: float = 20.0) -> float:
+        """Milliseconds from the removal of what matches to its return (when it looks otherwise then, like `returned`)."""
         gone = self.when(pattern, False, since, timeout)
-        return 1000.0 * (self.when(pattern, True, gone, timeout) - gone)
+        return 1000.0 * (self.when(returned or pattern, True, gone, timeout) - gone)
 
 
 def send_frame(node: Node, machine: str, frame: bytes) -> None:

@@ -27,7 +27,7 @@ def run(s):
         cloud.pinged(*port.addresses)
 
     s.step("an address of the live port is replaced, of each family: the others do not notice")
-    with cloud.watched("another address replaced", port="203.0.113.10", port6="2001:db8:203::10"):
+    with cloud.watched("another address replaced", untouched=True, port="203.0.113.10", port6="2001:db8:203::10"):
         web.addresses = ["203.0.113.10", "203.0.113.12", "2001:db8:203::10", "2001:db8:203::12"]
         with cloud.removed("replaced on a live port", "address", "203.0.113.11", "2001:db8:203::11"):
             writer.update_ports([web])
