@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint interop interop-full bench bench-bfd fuzz
+.PHONY: help deps build demo test lint interop interop-full bench bench-bfd fuzz faults
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ bench-bfd: deps build ## BFD beside busy threads and a busy speaker for SECONDS_
 	@missed=0; \
 	cargo run --release --locked -p bgp --example bfd_load -- $(or $(SECONDS_BFD),600) || missed=1; \
 	interop/run bench bfd || missed=1; exit $$missed
+
+faults: ## random faults and row changes on a real kernel, OVS and Northbound database, ROUNDS long (default 300; SEED repeats one); root
+	FAULTS_ROUNDS=$(or $(ROUNDS),300) FAULTS_SEED=$(or $(SEED),$(shell date +%s)) \
+	    cargo test --locked --test faults -- --nocapture
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 600)
 	@for target in bgp/fuzz/targets/*.rs; do \
