@@ -87,15 +87,16 @@ def origin(message: bytearray) -> bool:
     return changed
 
 
-def as_path(message: bytearray) -> bool:
-    """AS_PATH says that it holds one AS number more than there is room for."""
-    changed = False
+def nlri(message: bytearray) -> bool:
+    """The first IPv4 prefix of an UPDATE claims to have 33 bits."""
     if message[18] == UPDATE:
-        for kind, at, length in attributes(message):
-            if kind == 2 and length > 2:
-                message[at + 1] += 1
-                changed = True
-    return changed
+        withdrawn = struct.unpack_from("!H", message, 19)[0]
+        attributes_length = struct.unpack_from("!H", message, 21 + withdrawn)[0]
+        at = 23 + withdrawn + attributes_length
+        if at < len(message) and message[at] == 32:
+            message[at] = 33
+            return True
+    return False
 
 
 FAULTS = {
@@ -104,7 +105,7 @@ FAULTS = {
     "as4": capability(65, 3, 0x01),  # another AS number than the one configured
     "extended-next-hop": capability(5, 3, 0x02),  # the SAFI it is for
     "origin": origin,
-    "as-path": as_path,
+    "nlri": nlri,
 }
 
 

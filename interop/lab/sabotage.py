@@ -95,14 +95,14 @@ ALL = {
             wire="origin",
         ),
         Sabotage(
-            "as-path",
-            "AS_PATH counts more AS numbers than it has",
+            "prefix-length",
+            "a prefix claims to have 33 bits",
             {
-                matrix("frr10", "v4"): r"leaf \(FRR\) has no 172\.30\.1\.1/32.*the wire .* [1-9]\d* malformed",
-                matrix("bird2.17", "v4"): r"leaf \(BIRD\) has no 172\.30\.1\.1/32.*Malformed AS_PATH",
+                matrix("frr10", "v4"): r"leaf \(FRR\).*UPDATE Message Error/Invalid Network Field.*the wire .* [1-9]\d* malformed",
+                matrix("bird2.17", "v4"): r"leaf \(BIRD\).*Malformed attribute list.*the wire .* [1-9]\d* malformed",
             },
-            (matrix("frr10", "v4", "rr"),),  # whose AS_PATH is empty
-            wire="as-path",
+            (matrix("frr10", "v6"),),
+            wire="nlri",
         ),
         Sabotage(
             "password",

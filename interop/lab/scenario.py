@@ -126,8 +126,10 @@ class Stage:
         self.versions[node] = f"BIRD {peer.version()}"
         return peer
 
-    def peer(self, kind: str, node: str = "leaf", file: str = "", **values: Any) -> Peer:
-        """Any peer by its name, started with `leaf.<kind>.*` of the folder."""
+    def peer(self, kind: str, node: str = "leaf", file: str = "", text: str | None = None, **values: Any) -> Peer:
+        """Any peer by its name, started with `leaf.<kind>.*` of the folder (or a text)."""
+        if text is not None:
+            values["text"] = text
         if kind == "frr":
             return self.frr(node, file or f"{node}.frr.conf", **values)
         if kind == "bird":
@@ -135,7 +137,7 @@ class Stage:
         known = {"gobgp": (GoBgp, "toml"), "openbgpd": (OpenBgpd, "conf"), "exabgp": (ExaBgp, "conf")}
         make, ending = known[kind]
         peer = make(self.lab[node])
-        peer.start(self.text(file or f"{node}.{kind}.{ending}", **values))
+        peer.start(text or self.text(file or f"{node}.{kind}.{ending}", **values))
         self.versions[node] = f"{peer.kind} {peer.version()}"
         return peer
 

@@ -1,7 +1,8 @@
 """Each peer, eBGP or as its reflector's client, numbered or not, with and without MD5 and BFD, v4, v6 and v4 over v6.
 
 By default few rows that contain every pair of values (pairwise.py); all rows with `--full`. The leaf's configuration and
-ours are written from the row, see `frr`, `bird` and `host` below.
+ours are written from the row, see `frr`, `bird` and `host` below; others.py has GoBGP, OpenBGPD and ExaBGP, as far as they go.
+On the wire, at the end: what wire.py says about our OPEN and UPDATE messages, signed or not.
 """
 
 import sys
@@ -11,6 +12,8 @@ from lab import topology
 from lab.shell import wait_for
 
 sys.path.insert(0, str(Path(__file__).parent))
+import others  # noqa: E402
+import wire  # noqa: E402
 from pairwise import pairwise, rows  # noqa: E402
 
 PEERS = {
@@ -28,6 +31,13 @@ DIMENSIONS = {
     "families": ["v4", "v6", "v4over6"],
     "bfd": ["nobfd", "bfd"],
 }
+OTHERS = {
+    "gobgp": ("gobgp", "peers"),
+    "openbgpd": ("openbgpd", "peers"),
+    "exabgp": ("exabgp", "peers"),
+}
+# None of them has BFD; sessions without numbers need a router's advertisements, which none of them sends.
+OTHER_DIMENSIONS = DIMENSIONS | {"peer": list(OTHERS), "link": ["numbered"], "bfd": ["nobfd"]}
 # What the daemon cannot do yet; a row that needs it is skipped and says so.
 NOT_YET: dict[str, str] = {}
 PASSWORD = "between-us"
@@ -42,7 +52,7 @@ def named(chosen):
     return {
         "-".join(row.values()): {
             "row": row,
-            "topology": {"image_b": PEERS[row["peer"]][1]},
+            "topology": {"image_b": (PEERS | OTHERS)[row["peer"]][1]},
             "skip": next((NOT_YET[value] for value in row.values() if value in NOT_YET), ""),
         }
         for row in chosen
@@ -55,20 +65,26 @@ def columns(parameters):
 
 
 # Pairs without BFD are covered by rows of their own, so that a daemon or a peer that lacks it hides nothing else.
-VARIANTS = named(pairwise(DIMENSIONS | {"bfd": ["nobfd"]}, possible)) | named(pairwise(DIMENSIONS, possible))
-FULL = named(rows(DIMENSIONS, possible))
+VARIANTS = (
+    named(pairwise(DIMENSIONS | {"bfd": ["nobfd"]}, possible))
+    | named(pairwise(DIMENSIONS, possible))
+    | named(pairwise(OTHER_DIMENSIONS, possible))
+)
+FULL = named(rows(DIMENSIONS, possible)) | named(rows(OTHER_DIMENSIONS, possible))
 TOPOLOGY = topology.pair
 TIME_LIMIT = 60
 
 
 def run(s):
     row = s.parameters["row"]
-    s.capture("host", "eth1")
-    make = PEERS[row["peer"]][0]
+    capture = s.capture("host", "eth1")
+    make = (PEERS | OTHERS)[row["peer"]][0]
     if make == "frr":
         leaf = s.frr("leaf", text=frr(row), bfd=row["bfd"] == "bfd")
-    else:
+    elif make == "bird":
         leaf = s.bird("leaf", text=bird(row))
+    else:
+        leaf = s.peer(make, text=getattr(others, make)(row))
     ours = s.ours("host", text=host(row))
     mine, theirs = ends(row)
     s.step(" · ".join(row.values()))
@@ -79,10 +95,15 @@ def run(s):
         route = leaf.wait_route(prefix)
         check_hop(s, row, prefix, route)
         s.equal(route.as_path.strip("[] "), "64999" if row["kind"] == "ebgp" else "", f"{prefix}: AS path in the leaf's view")
+        if make == "gobgp":
+            leaf.originate("0.0.0.0/0" if "." in prefix else "::/0")
         ours.wait_learned("0.0.0.0/0" if "." in prefix else "::/0")
     if row["bfd"] == "bfd":
         s.step("BFD is up in the leaf's view")
-        wait_for("BFD", lambda: bfd_up(leaf), 10.0)
+        wait_for(f"leaf ({leaf.kind}): BFD up", lambda: bfd_up(leaf), 20.0)
+    s.step("the wire has what it should have")
+    capture.stop()
+    wire.check(s, row, capture)
 
 
 def ends(row):
@@ -99,6 +120,8 @@ def check_hop(s, row, prefix, route):
         good = route.next_hops == ["10.0.1.2"]
     else:
         good = "fd00:1::2" in route.next_hops
+    # Of a global and a link-local next hop in one attribute, ExaBGP shows the link-local one only.
+    good = good or (row["peer"] == "exabgp" and row["families"] != "v4" and route.next_hops[0].startswith("fe80:"))
     s.expect(good, f"{prefix}: next hop in the leaf's view is {route.next_hops}")
 
 
