@@ -301,7 +301,11 @@ impl Bridge {
         loop {
             match &mut self.state {
                 State::Idle(client) => {
-                    let Noticed::Lost(error) = client.notice().await else { return Event::Changed { bridge } };
+                    let Noticed::Lost(error) = client.notice().await else {
+                        // An answer that nobody has taken yet is about what was there before.
+                        self.late_flows = None;
+                        return Event::Changed { bridge };
+                    };
                     self.lost(&error);
                     self.state = State::Down(Instant::now() + RETRY);
                     return Event::Lost { bridge, reason: error.to_string() };
