@@ -201,7 +201,8 @@ class Neutron:
             options["requested-chassis"] = requested
         address = extra.get("lsp_addresses", [" ".join([port.mac, *port.addresses])])
         security = extra.get("port_security", [" ".join([port.mac, *port.addresses])])
-        return {
+        row = {"up": extra["up"]} if "up" in extra else {}  # northd's to write, unless a scenario has put it to sleep
+        return row | {
             "name": port.id,
             "type": extra.get("type", ""),
             "addresses": members(address),
@@ -613,7 +614,9 @@ class Neutron:
             operations.append(attach("Logical_Switch", network.switch, "ports", named("lsp")))
         # Not on a provider network's switch: OVN would translate there what the router has to.
         networks = [network] if not network.physical_network else []
-        self.transact([*operations, *self._attached(values, router, [*networks, *members_on])])
+        results = self.transact([*operations, *self._attached(values, router, [*networks, *members_on])])
+        if operations:
+            self._rows[port.id] = results[0]["uuid"]
         return port
 
     @staticmethod
