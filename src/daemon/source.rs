@@ -300,13 +300,22 @@ impl Agent {
             self.exposures(&routes).into_iter().filter(|exposure| exposure.address.contains(&address)).collect();
         let routes: Vec<Route> = routes.into_iter().map(|route| self.route(route)).collect();
         let mut steps = self.conditions(host, &routes);
+        let said = match steps.iter().find(|step| !step.holds) {
+            Some(step) if step.detail.is_empty() => step.condition.clone(),
+            Some(step) => format!("{}: {}", step.condition, step.detail),
+            None => String::new(),
+        };
+        let mut untold = Vec::new();
         if let Some(route) = routes.iter().find(|route| route.prefix == host).or_else(|| routes.last()) {
-            steps.extend(route.neighbors.iter().map(told_step));
+            let told = route.neighbors.iter().map(told_step);
+            steps.extend(told);
+            untold.extend(route.neighbors.iter().map(|n| format!("{} ({})", n.neighbor, why_not_told(n))));
         }
-        let verdict = match steps.iter().find(|step| !step.holds) {
-            _ if announced => format!("{address} is announced"),
-            Some(step) => format!("{address} is not announced: {}", step.condition),
-            None => format!("{address} is not announced: no neighbour is established"),
+        let verdict = match (announced, said.as_str(), untold.is_empty()) {
+            (true, _, _) => format!("{address} is announced"),
+            (false, "", true) => format!("{address} is not announced: there is no neighbour to tell"),
+            (false, "", false) => format!("{address} is not announced to any neighbour: {}", untold.join(", ")),
+            (false, said, _) => format!("{address} is not announced: {said}"),
         };
         Explain { address: address.to_string(), announced, verdict, steps, exposures, routes, learned }
     }
@@ -316,7 +325,9 @@ impl Agent {
         let own = |prefix: &IpNet| prefix.contains(&host);
         if let Some((prefix, why)) = self.host_routes.iter().find(|(prefix, _)| own(prefix)) {
             let detail = why.iter().cloned().collect::<Vec<_>>().join(", ");
-            return vec![Step { condition: format!("{prefix} is a prefix of the host itself"), holds: true, detail }];
+            let condition = format!("{prefix} is a prefix of the host itself");
+            let own = Step { condition, holds: true, detail };
+            return [own].into_iter().chain(self.drained()).collect();
         }
         let Some(ovn) = &self.ovn else {
             let condition = "it is no prefix of the host itself".to_owned();
@@ -329,6 +340,12 @@ impl Agent {
             steps.push(Step { condition: "the databases have not been read yet".to_owned(), holds: false, detail });
             return steps;
         }
+        for (database, link) in [("Open_vSwitch", Some(&ovn.ovs)), ("Northbound", ovn.nb.as_ref())] {
+            if let Some(why) = link.and_then(|link| link.down.clone()) {
+                let condition = format!("the {database} database is out of reach; what it said last stands");
+                steps.push(Step { condition, holds: true, detail: why });
+            }
+        }
         let conditions = desired::explain(&ovn.view, &ovn.facts, ovn.options(), host);
         steps.extend(conditions.into_iter().map(|c| Step { condition: c.what, holds: c.holds, detail: String::new() }));
         if let Some(missing) = self.reconciler.held_back().get(&host) {
@@ -336,15 +353,18 @@ impl Agent {
             let detail = detail.collect::<Vec<_>>().join("; ");
             steps.push(Step { condition: "something it needs could not be made".to_owned(), holds: false, detail });
         }
-        if self.reconciler.draining() {
-            let condition = "the host is being drained".to_owned();
-            steps.push(Step { condition, holds: false, detail: String::new() });
-        }
+        steps.extend(self.drained());
         if steps.iter().all(|step| step.holds) && routes.is_empty() {
             let condition = "it is not wired yet".to_owned();
             steps.push(Step { condition, holds: false, detail: "the wiring is under way".to_owned() });
         }
         steps
+    }
+
+    fn drained(&self) -> Option<Step> {
+        let condition = "the host is being drained".to_owned();
+        let detail = "`ovn-bgpd undrain` ends that".to_owned();
+        self.reconciler.draining().then_some(Step { condition, holds: false, detail })
     }
 
     /// Reads the configuration again; what differs is applied, or with `dry_run` only reported.
@@ -380,10 +400,14 @@ fn told_step(neighbor: &RouteNeighbor) -> Step {
     let detail = match (neighbor.advertised, neighbor.acknowledged) {
         (true, true) => "sent and acknowledged".to_owned(),
         (true, false) => "sent".to_owned(),
-        (false, _) => neighbor.refused.clone().unwrap_or_else(|| "not yet sent".to_owned()),
+        (false, _) => why_not_told(neighbor).to_owned(),
     };
     let was = if neighbor.advertised { "was" } else { "was not" };
     Step { condition: format!("neighbour {} {was} told", neighbor.neighbor), holds: neighbor.advertised, detail }
+}
+
+fn why_not_told(neighbor: &RouteNeighbor) -> &str {
+    neighbor.refused.as_deref().unwrap_or("not sent yet")
 }
 
 fn database(link: &Link) -> Database {

@@ -94,7 +94,7 @@ impl fmt::Display for Event {
         match self {
             Self::Up { neighbor, asn, router_id, families, hold_time } => write!(
                 f,
-                "neighbor {neighbor} is up: AS {asn}, router id {router_id}, {families:?}, hold time {} s",
+                "neighbor {neighbor} is up: AS {asn}, router id {router_id}, {families}, hold time {} s",
                 hold_time.as_secs()
             ),
             Self::Down { neighbor, reason, uptime, routes_kept } => {
