@@ -4,10 +4,10 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint interop interop-full bench bench-bfd fuzz faults
+.PHONY: help deps build demo test lint interop interop-sabotage interop-full bench bench-bfd fuzz faults
 
 help: ## print this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 deps: ## install from Debian's packages what is missing (root; otherwise say what)
 	@interop/deps
@@ -29,10 +29,13 @@ lint: ## formatting, clippy with warnings as errors, cargo deny if it is install
 	else echo "lint: cargo-deny is not installed (cargo install --locked cargo-deny); licences and advisories were not checked"; fi
 
 interop: deps build ## against FRR, BIRD, GoBGP, OpenBGPD, ExaBGP and OVN in containers
-	@interop/run --jobs 2 --table docs/interop.md
+	@interop/run --jobs 3 --retry --table docs/interop.md
+
+interop-sabotage: deps build ## break something on purpose on the wire or in the configuration: the right scenarios must fail
+	@interop/run --jobs 3 --sabotage
 
 interop-full: deps build ## the full product of the matrix
-	@interop/run --jobs 2 --full
+	@interop/run --jobs 2 --retry --full
 
 bench: deps build ## the figures of docs/performance.md
 	@interop/run bench

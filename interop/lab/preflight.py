@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from . import images
+from . import images, vm
 from .engine import Engine, claim, release
 from .shell import Impossible, LabError, run
 
@@ -35,14 +35,17 @@ def check() -> Engine:
 
 
 def images_for(engine: Engine, wanted: list[str], say=lambda text: None) -> dict[str, str]:
-    """Builds what is missing. The images that cannot be had, each with its reason."""
+    """Builds what is missing. The images (and kernels, `vm:IMAGE`) that cannot be had, each with its reason."""
     missing: dict[str, str] = {}
     for name in wanted:
         try:
-            images.ensure(engine, name, say)
+            if name.startswith("vm:"):
+                vm.prepare(engine, name.removeprefix("vm:"), say)
+            else:
+                images.ensure(engine, name, say)
         except Impossible as reason:
             missing[name] = str(reason)
-    have = [name for name in wanted if name not in missing]
+    have = [name for name in wanted if name not in missing and name in images.RECIPES]
     if have:
         _container(engine, images.RECIPES[have[0]].reference)
     return missing

@@ -11,7 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import images, preflight, sabotage
+from . import images, preflight, sabotage, vm
 from .engine import Engine
 from .laboratory import Lab, guarded
 from .pool import Pool, end_with_parent, longest_first, remember
@@ -19,7 +19,6 @@ from .scenario import Scenario, Stage, load
 from .screen import paint
 from .shell import Impossible, LabError
 from .topology import Topology
-from .vm import VmLab
 
 FAILED = Path(__file__).resolve().parent.parent / ".failed"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -127,11 +126,14 @@ def run_many(options: argparse.Namespace) -> int:
     print(", ".join(f"{number} {verdict}" for verdict, number in counts.items()), flush=True)
     if counts["failed"] or len(results) < len(chosen):
         return 1
-    return 1 if any(unable.values()) and not options.skip_if_impossible else 0
+    return 1 if (any(unable.values()) or any(r.get("impossible") for r in results)) and not options.skip_if_impossible else 0
 
 
 def images_of(scenario: Scenario) -> set[str]:
-    return {node.image for node in scenario.topology().nodes}
+    """What must be there before a scenario starts: images, and a kernel for an image (`vm:` before its name)."""
+    described = scenario.topology()
+    wanted = {node.image for node in described.nodes}
+    return wanted | ({f"vm:{name}" for name in wanted} if described.kernel else set())
 
 
 def prepare(chosen: list[Scenario]) -> tuple[str, dict[str, str]]:
@@ -264,6 +266,8 @@ def run_one(name: str, keep: bool, result_file: Path | None, fault: str | None =
                 lab.save(FAILED / name.replace("/", "_"))
             if keep:
                 print(lab.how_to_look())
+    except Impossible as reason:
+        verdict |= {"verdict": "skipped", "detail": " ".join(str(reason).split())[-400:], "impossible": True}
     except LabError as failure:
         verdict |= {"verdict": "failed", "detail": f"the lab could not be brought up: {failure}"}
     if result_file:
@@ -272,7 +276,7 @@ def run_one(name: str, keep: bool, result_file: Path | None, fault: str | None =
 
 
 def _lab(described: Topology, *arguments, **options) -> Lab:
-    return (VmLab if described.kernel else Lab)(described, *arguments, **options)
+    return (vm.VmLab if described.kernel else Lab)(described, *arguments, **options)
 
 
 def enter(run_id: str, node: str) -> int:

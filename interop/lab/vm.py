@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 from . import images
 from .engine import CACHE, Engine
 from .laboratory import Lab, Node, uninterrupted
-from .shell import LabError, run, wait_for
+from .shell import Impossible, LabError, patience, run, wait_for
 
 QEMU = "qemu-system-x86_64"
 PACKAGE = "linux-image-cloud-amd64"
@@ -39,6 +39,7 @@ INIT = Path(__file__).resolve().parent.parent / "vm" / "init"
 BOOT_LOG = "boot.log"
 # As long as this no answer may come: two processors shared with others, and emulated ones on top of them.
 BOOTING = 120.0
+MEMORY = 2560  # MiB
 
 
 def why_not() -> str:
@@ -48,6 +49,22 @@ def why_not() -> str:
     if not (_kernel_home() / "vmlinuz").exists() and shutil.which("apt-get") is None:
         return "Debian's kernel package is fetched with apt-get, which is not there"
     return ""
+
+
+def prepare(engine: Engine, image: str, say) -> None:
+    """Everything but the machine itself; `Impossible` if it cannot be had here."""
+    why = why_not()
+    free = re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())
+    if free and int(free.group(1)) < MEMORY * 1024 * 1.3:
+        why = f"{int(free.group(1)) >> 10} MiB of memory are available, a virtual machine needs {MEMORY}"
+    if why:
+        raise Impossible(why)
+    try:
+        _root(engine, image, say)
+    except Impossible:
+        raise
+    except (LabError, OSError) as failure:
+        raise Impossible(f"no root file system for a virtual machine: {' '.join(str(failure).split())[:400]}") from failure
 
 
 # Kernel and root file system ------------------------------------------------------------------------------------------
@@ -216,7 +233,7 @@ class Machine:
         command = [
             # A runner that is killed takes the machine with it.
             "setpriv", "--pdeathsig", "KILL",
-            QEMU, "-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", "2560",
+            QEMU, "-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "qemu64,+rdrand", "-smp", "2", "-m", str(MEMORY),
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-chardev", f"file,id=log,path={self.log_file}", "-serial", "chardev:log",
             "-chardev", f"socket,id=agent,fd={there.fileno()}", "-serial", "chardev:agent",
@@ -233,7 +250,10 @@ class Machine:
 
     def wait_booted(self) -> None:
         """Until the agent says hello."""
-        hello = self._line(BOOTING)
+        try:
+            hello = self._line(BOOTING * patience())
+        except LabError as failure:
+            raise Impossible(str(failure)) from failure  # nothing of what is tested has started yet
         if hello != b"ready":
             raise LabError(f"the virtual machine's agent said {hello!r}")
 
