@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bgp::policy::{LimitAction, MaxPrefixes, Role};
-use bgp::speaker::{AddPath, AllowAsIn, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
+use bgp::speaker::{AddPath, AllowAsIn, LocalAs, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
 use bgp::types::{AS_TRANS, Asn, Families, Family};
 
 use super::export::{self, Export};
@@ -41,6 +41,7 @@ macro_rules! options {
 options! {
     description: String,
     remote_as: RemoteAs,
+    local_as: LocalAs,
     key: Key,
     families: Families,
     add_path: AddPath,
@@ -58,6 +59,8 @@ options! {
     bfd: Switch<String>,
     bfd_strict: bool,
     role: Role,
+    role_strict: bool,
+    enforce_first_as: bool,
     export: Vec<Export>,
     local_address: IpAddr,
     bind_interface: String,
@@ -75,6 +78,7 @@ impl Options {
             description: get("description").and_then(|v| v.string(doc)),
             // After a complaint a stand-in keeps it from being called missing as well.
             remote_as: get("remote_as").map(|v| remote_as(&v, doc).unwrap_or_else(|| v.at(RemoteAs::Auto))),
+            local_as: get("local_as").and_then(|v| local_as(&v, doc)),
             key: key(get("password").as_ref(), get("password_file").as_ref(), doc),
             families: get("families").and_then(|v| families(&v, doc)),
             add_path: get("add_path").and_then(|v| add_path(&v, doc)),
@@ -102,6 +106,8 @@ impl Options {
             bfd: get("bfd").and_then(|v| name_or_false(&v, doc, "a BFD profile")),
             bfd_strict: get("bfd_strict").and_then(|v| v.bool(doc)),
             role: get("role").and_then(|v| role(&v, doc)),
+            role_strict: get("role_strict").and_then(|v| v.bool(doc)),
+            enforce_first_as: get("enforce_first_as").and_then(|v| v.bool(doc)),
             export: get("export").and_then(|v| export::read(&v, doc)),
             local_address: get("local_address").and_then(|v| v.parse(doc, "an IP address")),
             bind_interface: get("bind_interface").and_then(|v| interface(&v, doc)),
@@ -137,6 +143,23 @@ impl Options {
             doc.error_hint(&strict.span, "'bfd_strict' without 'bfd'", "name a profile: bfd = \"…\"");
         }
         self.check_role(doc, our_as);
+        self.check_local_as(doc, our_as);
+    }
+
+    fn check_local_as(&self, doc: &Doc<'_>, our_as: Asn) {
+        let Some(local) = &self.local_as else { return };
+        if local.value.asn == our_as {
+            let message = format!("'local_as' is {our_as}, which is our AS number anyway");
+            doc.error_hint(&local.span, message, "leave it out");
+        }
+        let internal = match self.remote_as.as_ref().map(|remote| remote.value) {
+            Some(RemoteAs::Internal) => true,
+            Some(RemoteAs::Number(remote)) => remote == our_as || remote == local.value.asn,
+            _ => false,
+        };
+        if internal {
+            doc.error(&local.span, "'local_as' is for external neighbours only, and this one is internal");
+        }
     }
 
     fn check_timers(&self, doc: &Doc<'_>) {
@@ -161,6 +184,11 @@ impl Options {
     }
 
     fn check_role(&self, doc: &Doc<'_>, our_as: Asn) {
+        if let (Some(strict), None) = (&self.role_strict, &self.role)
+            && strict.value
+        {
+            doc.error_hint(&strict.span, "'role_strict' without 'role'", "a hypervisor is its leaf's \"customer\"");
+        }
         let (Some(role), Some(remote)) = (&self.role, &self.remote_as) else { return };
         let internal = match remote.value {
             RemoteAs::Internal => true,
@@ -189,7 +217,10 @@ impl Options {
         set(&mut peer.multihop, self.ebgp_multihop.as_ref());
         set(&mut peer.next_hop_self, self.next_hop_self.as_ref());
         set(&mut peer.next_hop_format, self.nexthop_format.as_ref());
+        peer.local_as = self.local_as.as_ref().map(|l| l.value);
         peer.role = self.role.as_ref().map(|r| r.value);
+        set(&mut peer.role_strict, self.role_strict.as_ref());
+        set(&mut peer.enforce_first_as, self.enforce_first_as.as_ref());
         peer.max_prefixes = self.max_prefixes.as_ref().map(|m| m.value);
         set(&mut peer.passive, self.passive.as_ref());
         peer.local_address = self.local_address.as_ref().map(|l| l.value);
@@ -234,6 +265,22 @@ fn remote_as(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<RemoteAs>> {
         return None;
     }
     asn(value, doc).map(|at| At { value: RemoteAs::Number(at.value), span: at.span })
+}
+
+/// A number, or `{ asn = …, replace_as = true }`.
+fn local_as(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<LocalAs>> {
+    if !value.is_table() {
+        return asn(value, doc).map(|at| At { value: LocalAs { asn: at.value, replace_as: false }, span: at.span });
+    }
+    let mut table = value.table(doc)?;
+    let number = table.get("asn");
+    if number.is_none() {
+        doc.error(&table.span, "'local_as' lacks 'asn'");
+    }
+    let number = number.and_then(|v| asn(&v, doc));
+    let replace_as = table.get("replace_as").and_then(|v| v.bool(doc)).is_some_and(|at| at.value);
+    table.finish(doc);
+    Some(value.at(LocalAs { asn: number?.value, replace_as }))
 }
 
 fn key(password: Option<&Value<'_>>, file: Option<&Value<'_>>, doc: &Doc<'_>) -> Option<At<Key>> {

@@ -197,7 +197,7 @@ impl Driver {
         };
         let ends = sockets::ends(local, remote, &peer);
         let Ok(conn) = self.speaker.accept(Instant::now(), ends, interface.as_deref()) else { return };
-        if let Err(error) = sockets::prepare(&stream, self.config.speaker.asn, &peer, remote.ip()) {
+        if let Err(error) = sockets::prepare(&stream, &self.config.speaker, &peer, remote.ip()) {
             tracing::warn!(neighbor = %peer.address, %error, "socket option refused");
         }
         self.connections.accepted(conn, stream);
@@ -259,7 +259,7 @@ impl Driver {
         while let Some(output) = self.speaker.poll() {
             match output {
                 Output::Dial { conn, address, peer } => {
-                    let dialled = sockets::dial(self.config.speaker.asn, &peer, address).and_then(TcpStream::from_std);
+                    let dialled = sockets::dial(&self.config.speaker, &peer, address).and_then(TcpStream::from_std);
                     match dialled {
                         Ok(stream) => self.connections.dialled(conn, stream),
                         Err(error) => self.lost(conn, error.to_string()),

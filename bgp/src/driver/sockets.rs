@@ -18,8 +18,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use crate::speaker::{Ends, PeerConfig, RemoteAs, Secret};
-use crate::types::{Asn, Prefix};
+use crate::speaker::{Ends, PeerConfig, Secret, SpeakerConfig};
+use crate::types::Prefix;
 
 /// DSCP CS6, "network control" (RFC 4594 §3.2), where it stands in the TOS octet.
 const CS6: u32 = 0xc0;
@@ -119,11 +119,11 @@ pub(super) fn listen(
 }
 
 /// Starts to connect. The socket becomes writable when it is done, or has failed.
-pub(super) fn dial(local_as: Asn, peer: &PeerConfig, address: IpAddr) -> io::Result<std::net::TcpStream> {
+pub(super) fn dial(speaker: &SpeakerConfig, peer: &PeerConfig, address: IpAddr) -> io::Result<std::net::TcpStream> {
     let remote = scoped(address, peer.port, peer.address.interface())?;
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    prepare(&socket, local_as, peer, address)
+    prepare(&socket, speaker, peer, address)
         .map_err(|error| explain(&error, format!("preparing a connection to {remote}")))?;
     if let Some(interface) = peer.address.interface().or(peer.bind_interface.as_deref()) {
         socket
@@ -146,14 +146,19 @@ pub(super) fn dial(local_as: Asn, peer: &PeerConfig, address: IpAddr) -> io::Res
 }
 
 /// Options every connection of a peer has, dialled or accepted.
-pub(super) fn prepare(connection: &impl AsFd, local_as: Asn, peer: &PeerConfig, address: IpAddr) -> io::Result<()> {
+pub(super) fn prepare(
+    connection: &impl AsFd,
+    speaker: &SpeakerConfig,
+    peer: &PeerConfig,
+    address: IpAddr,
+) -> io::Result<()> {
     let socket = SockRef::from(connection);
     socket.set_tcp_nodelay(true)?;
     if !peer.hold_time.is_zero() {
         // A peer that acknowledges nothing for a hold time is gone, whatever the kernel's retransmissions say.
         socket.set_tcp_user_timeout(Some(peer.hold_time.max(Duration::from_secs(3))))?;
     }
-    let ttl = ttl(local_as, peer).map(u32::from);
+    let ttl = ttl(speaker, peer).map(u32::from);
     if address.is_ipv6() {
         socket.set_tclass_v6(CS6)?;
         if let Some(ttl) = ttl {
@@ -172,16 +177,11 @@ pub(super) fn prepare(connection: &impl AsFd, local_as: Asn, peer: &PeerConfig, 
 }
 
 /// The TTL to send with; `None`: the system's default.
-fn ttl(local_as: Asn, peer: &PeerConfig) -> Option<u8> {
+fn ttl(speaker: &SpeakerConfig, peer: &PeerConfig) -> Option<u8> {
     if peer.ttl_security.is_some() {
         return Some(GTSM_TTL);
     }
-    let external = match peer.remote_as {
-        RemoteAs::Number(asn) => asn != local_as,
-        RemoteAs::External => true,
-        RemoteAs::Internal | RemoteAs::Auto => false,
-    };
-    peer.multihop.or(external.then_some(1))
+    peer.multihop.or(peer.is_external(speaker).then_some(1))
 }
 
 /// Sets or, without a password, removes a TCP-MD5 key (RFC 2385).
@@ -468,7 +468,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::speaker::PeerAddress;
+    use crate::speaker::{PeerAddress, RemoteAs};
 
     #[test]
     fn the_key_structure_is_as_long_as_the_kernel_wants() {
@@ -478,12 +478,13 @@ mod tests {
     #[test]
     fn the_time_to_live_says_how_far_away_the_peer_may_be() {
         let peer = |remote_as| PeerConfig::new(PeerAddress::Numbered([10, 0, 0, 1].into()), remote_as);
-        assert_eq!(ttl(1, &peer(RemoteAs::Number(1))), None);
-        assert_eq!(ttl(1, &peer(RemoteAs::Internal)), None);
-        assert_eq!(ttl(1, &peer(RemoteAs::Number(2))), Some(1));
-        assert_eq!(ttl(1, &peer(RemoteAs::External)), Some(1));
-        assert_eq!(ttl(1, &PeerConfig { multihop: Some(5), ..peer(RemoteAs::External) }), Some(5));
-        assert_eq!(ttl(1, &PeerConfig { ttl_security: Some(1), ..peer(RemoteAs::External) }), Some(255));
+        let us = SpeakerConfig::new(1, Ipv4Addr::new(10, 0, 0, 2));
+        assert_eq!(ttl(&us, &peer(RemoteAs::Number(1))), None);
+        assert_eq!(ttl(&us, &peer(RemoteAs::Internal)), None);
+        assert_eq!(ttl(&us, &peer(RemoteAs::Number(2))), Some(1));
+        assert_eq!(ttl(&us, &peer(RemoteAs::External)), Some(1));
+        assert_eq!(ttl(&us, &PeerConfig { multihop: Some(5), ..peer(RemoteAs::External) }), Some(5));
+        assert_eq!(ttl(&us, &PeerConfig { ttl_security: Some(1), ..peer(RemoteAs::External) }), Some(255));
     }
 
     #[test]

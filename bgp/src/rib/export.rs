@@ -20,8 +20,10 @@ pub const DEFAULT_LOCAL_PREF: u32 = 100;
 pub struct ExportContext {
     /// Internal or external.
     pub kind: PeerKind,
-    /// Our AS number.
+    /// Our AS number, as the peer knows it.
     pub local_asn: Asn,
+    /// Our real AS number, where an external peer that knows us by another one is to see it as well.
+    pub behind_asn: Option<Asn>,
     /// Our address of the session.
     pub local_address: IpAddr,
     /// The peer's address of the session.
@@ -56,6 +58,7 @@ impl ExportContext {
         Self {
             kind: context.peer,
             local_asn,
+            behind_asn: None,
             local_address,
             peer_address,
             link_local: None,
@@ -176,7 +179,9 @@ impl ExportContext {
         if external {
             // "the local system … prepends its own AS number as the last element of the sequence" (RFC 4271 §5.1.2); LOCAL_PREF
             // "MUST NOT" go to an external peer (§5.1.5).
-            attributes.as_path = Some(AsPath(vec![Segment::Sequence(vec![self.local_asn; 1 + prepend])]));
+            let mut path = vec![self.local_asn; 1 + prepend];
+            path.extend(self.behind_asn);
+            attributes.as_path = Some(AsPath(vec![Segment::Sequence(path)]));
             attributes.otc = self.role.and_then(|role| role.export(self.local_asn));
         } else {
             // "When a BGP speaker originates a route … includes an empty AS_PATH attribute in all UPDATE messages sent to internal
@@ -260,6 +265,18 @@ mod tests {
         let preferred = Origination { local_pref: Some(200), med: Some(7), ..Origination::default() };
         let (attributes, _) = peer.export(&prefix("192.0.2.1/32"), &preferred).unwrap();
         assert_eq!((attributes.local_pref, attributes.med), (None, Some(7)));
+    }
+
+    #[test]
+    fn another_as_of_ours_stands_before_the_real_one_or_in_its_place() {
+        let path = |behind_asn, prepend| {
+            let rules = vec![ExportRule { prefixes: None, set: Set { prepend, ..Set::default() } }];
+            let peer = ExportContext { behind_asn, rules, ..session(PeerKind::Ebgp, LOCAL, "10.0.0.1") };
+            peer.export(&prefix("192.0.2.1/32"), &Origination::default()).unwrap().0.as_path.unwrap()
+        };
+        assert_eq!(path(Some(64999), 0), AsPath::sequence([65000, 64999]));
+        assert_eq!(path(Some(64999), 2), AsPath::sequence([65000, 65000, 65000, 64999]));
+        assert_eq!(path(None, 0), AsPath::sequence([65000]));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct ImportContext {
     pub kind: PeerKind,
     /// Our AS number.
     pub local_asn: Asn,
+    /// The one the peer knows us by, if it is another.
+    pub other_asn: Option<Asn>,
     /// The peer's AS number, from its OPEN.
     pub peer_asn: Asn,
     /// Our BGP Identifier.
@@ -51,6 +53,7 @@ impl ImportContext {
         Self {
             kind,
             local_asn,
+            other_asn: None,
             peer_asn,
             router_id,
             cluster_id: router_id,
@@ -109,11 +112,14 @@ impl ImportContext {
                 return Err(Refused::FirstAs { expected: self.peer_asn, found: first });
             }
         }
-        let count = path.asns().filter(|asn| *asn == self.local_asn).count();
+        let ours = |asn: Asn| asn == self.local_asn || self.other_asn == Some(asn);
+        // Each of our numbers by itself: a path that we made under another number has both.
+        let times = |ours: Asn| path.asns().filter(|asn| *asn == ours).count();
+        let count = times(self.local_asn).max(self.other_asn.map_or(0, times));
         let allowed = match self.allowas_in {
             // Several hosts of one AS behind the same fabric: what one of them originated may come back, what passed through one of
             // them may not.
-            AllowAsIn::Origin if origin(path) == Some(self.local_asn) => usize::MAX,
+            AllowAsIn::Origin if origin(path).is_some_and(ours) => usize::MAX,
             AllowAsIn::No | AllowAsIn::Origin => 0,
             AllowAsIn::Count(count) => usize::from(count),
         };
@@ -263,6 +269,19 @@ mod tests {
         for (name, allowas_in, asns, expected) in table {
             let context = ImportContext { allowas_in, ..session(PeerKind::Ebgp) };
             assert_eq!(context.attributes(&path(&asns)).map(drop), expected, "{name}");
+        }
+        // Another number the peer knows us by is ours as well; a path we made with both of them counts once.
+        let other = 64998;
+        for (allowas_in, asns, expected) in [
+            (No, vec![PEER, other], loops(1)),
+            (No, vec![PEER, other, US], loops(1)),
+            (Count(1), vec![PEER, other, US], Ok(())),
+            (Origin, vec![PEER, other, US], Ok(())),
+            (Origin, vec![PEER, other], Ok(())),
+            (Origin, vec![PEER, other, 7], loops(1)),
+        ] {
+            let context = ImportContext { allowas_in, other_asn: Some(other), ..session(PeerKind::Ebgp) };
+            assert_eq!(context.attributes(&path(&asns)).map(drop), expected, "{allowas_in:?} {asns:?}");
         }
         let server = ImportContext { enforce_first_as: false, ..session(PeerKind::Ebgp) };
         assert!(server.attributes(&path(&[7])).is_ok(), "a route server does not add itself");

@@ -378,7 +378,7 @@ impl Session {
     /// RFC 4271 §6.8, RFC 6286 §2.3: the connection opened by the side with the higher identifier wins; of equal identifiers the
     /// higher AS number decides.
     fn ours_wins(&self, negotiated: &Negotiated) -> bool {
-        let ours = (u32::from(self.speaker.router_id), self.speaker.asn);
+        let ours = (u32::from(self.speaker.router_id), self.config.our_as(&self.speaker));
         ours > (u32::from(negotiated.router_id), negotiated.asn)
     }
 

@@ -138,7 +138,7 @@ pub(super) fn our_open(speaker: &SpeakerConfig, peer: &PeerConfig, ends: &Ends, 
         capabilities.push(Capability::Role(role.code()));
     }
     let hold_time = u16::try_from(peer.hold_time.as_secs()).unwrap_or(u16::MAX);
-    Open::new(speaker.asn, hold_time, speaker.router_id, capabilities)
+    Open::new(peer.our_as(speaker), hold_time, speaker.router_id, capabilities)
 }
 
 /// Judges the peer's OPEN against the configuration (RFC 4271 §6.2), and combines it with ours.
@@ -148,20 +148,22 @@ pub(super) fn negotiate(
     ours: &Open,
     theirs: &Open,
 ) -> Result<Negotiated, wire::Error> {
+    let asn = peer.our_as(speaker);
     let expected = OpenExpectations {
-        local_as: Some(speaker.asn),
+        local_as: Some(asn),
         local_id: Some(speaker.router_id),
         peer_as: match peer.remote_as {
             RemoteAs::Number(asn) => ExpectedAs::Is(asn),
-            RemoteAs::Internal => ExpectedAs::Is(speaker.asn),
-            RemoteAs::External => ExpectedAs::Not(speaker.asn),
+            RemoteAs::Internal => ExpectedAs::Is(asn),
+            RemoteAs::External => ExpectedAs::Not(asn),
             RemoteAs::Auto => ExpectedAs::Any,
         },
         role: peer.role.map(crate::policy::Role::code),
+        role_strict: peer.role_strict,
         ..OpenExpectations::default()
     };
     wire::open::check(theirs, &expected)?;
-    let kind = if theirs.asn() == speaker.asn { PeerKind::Ibgp } else { PeerKind::Ebgp };
+    let kind = if theirs.asn() == asn { PeerKind::Ibgp } else { PeerKind::Ebgp };
     let hold_time = hold_time(speaker, ours, theirs)?;
 
     let has = |wanted: &Capability| theirs.capabilities.contains(wanted);
@@ -297,6 +299,7 @@ fn long_lived(capabilities: &[Capability], family: Family, longest: Duration) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Role;
     use crate::speaker::{GracefulRestart, PeerAddress};
 
     const OUR_AS: Asn = 64999;
@@ -357,6 +360,46 @@ mod tests {
         for (remote_as, asn, expected) in rows {
             let verdict = judged(remote_as, &open(asn)).map(|n| n.kind).map_err(|(code, subcode, _)| (code, subcode));
             assert_eq!(verdict, expected.ok_or((2, 2)), "{remote_as} and AS {asn}");
+        }
+    }
+
+    #[test]
+    fn a_peer_may_know_us_by_another_as() {
+        let local = crate::speaker::LocalAs { asn: 4_200_000_010, replace_as: false };
+        let peer = |remote_as| PeerConfig { local_as: Some(local), ..peer(remote_as) };
+        let speaker = speaker();
+        let ours = our_open(&speaker, &peer(RemoteAs::External), &ends(false), false);
+        assert_eq!((ours.as2, ours.asn()), (23456, 4_200_000_010), "AS_TRANS where it does not fit");
+        let verdict = |remote_as, asn| {
+            let judged = negotiate(&speaker, &peer(remote_as), &ours, &open(asn));
+            judged.map(|n| n.kind).map_err(|e| (e.notification.code, e.notification.subcode))
+        };
+        assert_eq!(verdict(RemoteAs::External, 65001), Ok(PeerKind::Ebgp));
+        assert_eq!(verdict(RemoteAs::Number(65001), 65001), Ok(PeerKind::Ebgp));
+        assert_eq!(verdict(RemoteAs::External, local.asn), Err((2, 2)), "it is in the AS it takes us to be in");
+    }
+
+    #[test]
+    fn roles_may_be_required() {
+        let speaker = speaker();
+        let judged = |role_strict: bool, theirs: Option<u8>| {
+            let peer = PeerConfig { role: Some(Role::Customer), role_strict, ..peer(RemoteAs::External) };
+            let ours = our_open(&speaker, &peer, &ends(false), false);
+            let mut open = open(65001);
+            open.capabilities.extend(theirs.map(Capability::Role));
+            negotiate(&speaker, &peer, &ours, &open)
+                .map(drop)
+                .map_err(|e| (e.notification.code, e.notification.subcode))
+        };
+        let rows = [
+            (false, None, Ok(())),
+            (true, None, Err((2, 11))),
+            (true, Some(0), Ok(())),
+            (true, Some(3), Err((2, 11))),
+            (false, Some(9), Err((2, 11))),
+        ];
+        for (strict, role, expected) in rows {
+            assert_eq!(judged(strict, role), expected, "strict {strict}, the peer's role {role:?}");
         }
     }
 

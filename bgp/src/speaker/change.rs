@@ -29,6 +29,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
     let rows = [
         // Who the peer is, what the OPENs said, what the sockets were made with.
         (Reset, "remote_as", old.remote_as != new.remote_as),
+        (Reset, "local_as", old.local_as != new.local_as),
         (Reset, "password", old.password != new.password),
         (Reset, "families", old.families != new.families),
         (Reset, "add_path", old.add_path != new.add_path),
@@ -40,6 +41,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         (Reset, "local_address", old.local_address != new.local_address),
         (Reset, "bind_interface", old.bind_interface != new.bind_interface),
         (Reset, "role", old.role != new.role),
+        (Reset, "role_strict", old.role_strict != new.role_strict),
         (Reset, "shutdown", old.shutdown != new.shutdown),
         // What routes are told and heard.
         (Refresh, "next_hop_self", old.next_hop_self != new.next_hop_self),
@@ -47,6 +49,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         (Refresh, "export", old.export_rules != new.export_rules),
         (Refresh, "graceful_shutdown", old.graceful_shutdown != new.graceful_shutdown),
         (Refresh, "prefix_list_in", old.prefix_list_in != new.prefix_list_in),
+        (Refresh, "enforce_first_as", old.enforce_first_as != new.enforce_first_as),
         (Refresh, "allowas_in", old.allowas_in != new.allowas_in),
         (Refresh, "max_prefixes", old.max_prefixes != new.max_prefixes),
         // What only matters for the next attempt, or to the reader.

@@ -129,6 +129,15 @@ impl fmt::Display for RemoteAs {
     }
 }
 
+/// Another AS number towards one external peer, for a site that changes its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalAs {
+    /// Ours, as this peer knows it: in our OPEN, and first in the paths it is told.
+    pub asn: Asn,
+    /// Do not show our real AS number behind it.
+    pub replace_as: bool,
+}
+
 /// A password. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -210,6 +219,8 @@ pub struct PeerConfig {
     pub description: Option<String>,
     /// Which AS number it may have.
     pub remote_as: RemoteAs,
+    /// Our AS number towards this peer, where it is another one.
+    pub local_as: Option<LocalAs>,
     /// TCP-MD5 password (RFC 2385).
     pub password: Option<Secret>,
     /// Families to offer; those the peer offers too are exchanged.
@@ -240,6 +251,10 @@ pub struct PeerConfig {
     pub export_rules: Vec<ExportRule>,
     /// Our role towards an external peer (RFC 9234).
     pub role: Option<Role>,
+    /// Refuse an external peer that has no role ("strict mode", RFC 9234 §4.2).
+    pub role_strict: bool,
+    /// The path of an external peer has to begin with its AS number (RFC 4271 §6.3); not so for route servers (RFC 7947 §2.2.2.1).
+    pub enforce_first_as: bool,
     /// How much the peer may announce in one family.
     pub max_prefixes: Option<MaxPrefixes>,
     /// Wait for the peer to dial.
@@ -259,12 +274,27 @@ pub struct PeerConfig {
 }
 
 impl PeerConfig {
+    /// Our AS number as this peer knows it.
+    pub fn our_as(&self, speaker: &SpeakerConfig) -> Asn {
+        self.local_as.map_or(speaker.asn, |local| local.asn)
+    }
+
+    /// Whether the configuration alone says that the peer is external.
+    pub fn is_external(&self, speaker: &SpeakerConfig) -> bool {
+        match self.remote_as {
+            RemoteAs::External => true,
+            RemoteAs::Number(asn) => asn != self.our_as(speaker),
+            RemoteAs::Internal | RemoteAs::Auto => false,
+        }
+    }
+
     /// The defaults of the configuration file.
     pub fn new(address: PeerAddress, remote_as: RemoteAs) -> Self {
         Self {
             address,
             description: None,
             remote_as,
+            local_as: None,
             password: None,
             families: Families::ALL,
             add_path: AddPath::default(),
@@ -280,6 +310,8 @@ impl PeerConfig {
             prefix_list_in: None,
             export_rules: Vec::new(),
             role: None,
+            role_strict: false,
+            enforce_first_as: true,
             max_prefixes: None,
             passive: false,
             local_address: None,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
+use super::Speaker;
 use super::peer::Peer;
-use super::{PeerConfig, RemoteAs, Speaker};
 use crate::session::{Cease, ConnId, Ends, Event as SessionEvent};
 
 /// A link as the operating system has it now.
@@ -41,13 +41,12 @@ impl Speaker {
 }
 
 fn cut_connections(peer: &Peer, links: &Links) -> Vec<(ConnId, String, Option<Cease>)> {
-    let asn = peer.speaker.asn;
     let cut = |(conn, ends): (&ConnId, &Ends)| {
         let index = ends.link?;
         let link = links.get(&index);
         let name = link.map(|l| l.name.as_str()).or(peer.interface()).unwrap_or("its interface");
         let (why, cease) = failure(link, name, ends)?;
-        needs_link(&peer.config, asn, link).then_some((*conn, why, cease))
+        needs_link(peer, link).then_some((*conn, why, cease))
     };
     peer.connections.iter().map(|(conn, connection)| (conn, &connection.ends)).filter_map(cut).collect()
 }
@@ -66,12 +65,7 @@ fn failure(link: Option<&Link>, name: &str, ends: &Ends) -> Option<(String, Opti
 
 /// Whether packets to the peer cannot take another way: a peer that is bound to this link, or an external one, which has to be on
 /// the same link unless `ebgp_multihop` says otherwise (RFC 4271 §5.1.3).
-fn needs_link(peer: &PeerConfig, asn: crate::types::Asn, link: Option<&Link>) -> bool {
-    let bound = peer.address.interface().or(peer.bind_interface.as_deref());
-    let external = match peer.remote_as {
-        RemoteAs::External => true,
-        RemoteAs::Number(number) => number != asn,
-        RemoteAs::Internal | RemoteAs::Auto => false,
-    };
-    bound.is_some_and(|bound| link.is_none_or(|link| link.name == bound)) || (external && peer.multihop.is_none())
+fn needs_link(peer: &Peer, link: Option<&Link>) -> bool {
+    let single_hop = peer.config.is_external(&peer.speaker) && peer.config.multihop.is_none();
+    single_hop || peer.interface().is_some_and(|bound| link.is_none_or(|link| link.name == bound))
 }

@@ -507,7 +507,13 @@ impl Peer {
             requires_policy: self.speaker.ebgp_requires_policy,
             graceful_shutdown: self.config.graceful_shutdown,
             role: self.config.role,
-            ..ExportContext::new(self.speaker.asn, ends.local.ip(), ends.remote.ip(), negotiated.send.clone())
+            behind_asn: self.config.local_as.filter(|local| !local.replace_as).map(|_| self.speaker.asn),
+            ..ExportContext::new(
+                self.config.our_as(&self.speaker),
+                ends.local.ip(),
+                ends.remote.ip(),
+                negotiated.send.clone(),
+            )
         }
     }
 
@@ -521,6 +527,8 @@ impl Peer {
             allowas_in: self.config.allowas_in,
             max_prefixes: self.config.max_prefixes,
             role: self.config.role,
+            enforce_first_as: self.config.enforce_first_as,
+            other_asn: self.config.local_as.map(|local| local.asn),
             ..ImportContext::new(
                 negotiated.kind,
                 self.speaker.asn,

@@ -279,7 +279,7 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
     };
     let configured_as = match config.remote_as {
         RemoteAs::Number(asn) => Some(asn),
-        RemoteAs::Internal => Some(peer.speaker.asn),
+        RemoteAs::Internal => Some(peer.config.our_as(&peer.speaker)),
         RemoteAs::External | RemoteAs::Auto => None,
     };
     let remote_as = last.map(|n| n.asn).or(configured_as);
@@ -289,8 +289,8 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
         description: config.description.clone(),
         listen_range: peer.range,
         remote_as,
-        local_as: peer.speaker.asn,
-        kind: remote_as.map(|asn| if asn == peer.speaker.asn { "ibgp" } else { "ebgp" }),
+        local_as: peer.config.our_as(&peer.speaker),
+        kind: remote_as.map(|asn| if asn == peer.config.our_as(&peer.speaker) { "ibgp" } else { "ebgp" }),
         state: session.state().as_str(),
         state_seconds: ago(peer.state_since),
         uptime_seconds: peer.up.as_ref().map(|up| ago(up.since)),

@@ -446,7 +446,11 @@ fn session_options(rest: &[&str], found: &mut Found) -> Result<Vec<(&'static str
             vec![("bfd", quote(&name))]
         }
         ["route-reflector-client"] => return Err("we are never a route reflector".to_owned()),
-        ["local-as", ..] => return Err("there is no other AS number towards one neighbour".to_owned()),
+        ["local-as", n] | ["local-as", n, "no-prepend"] => vec![("local_as", (*n).to_owned())],
+        ["local-as", n, "no-prepend", "replace-as"] => {
+            vec![("local_as", format!("{{ asn = {n}, replace_as = true }}"))]
+        }
+        ["local-as", ..] => return Err("only one OPEN is tried, with the AS number of local-as".to_owned()),
         _ => return Err("not carried over".to_owned()),
     })
 }
