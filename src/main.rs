@@ -1,10 +1,7 @@
 //! The `ovn-bgpd` command.
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> std::process::ExitCode {
-    // The allocator takes memory in large pieces. With huge pages each piece is resident as a whole as soon as one octet of it is
+    // Stacks and the allocator's arenas are large pieces. With huge pages each piece is resident as a whole as soon as one octet of it is
     // used, which costs an idle daemon more than everything else together. Refused where the kernel has none: as good.
     let _ = nix::sys::prctl::set_thp_disable(true);
     ovn_bgpd::cli::main()

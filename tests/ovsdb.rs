@@ -425,10 +425,6 @@ async fn tls_wants_the_right_ca_and_a_certificate_but_no_names() {
     }
 }
 
-/// The allocator of the program, so that the measurement below means something.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Resident memory now, and its peak, in MiB.
 fn resident() -> (u64, u64) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

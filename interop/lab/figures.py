@@ -249,7 +249,8 @@ class AgentBench:
 
     def _memory(self, when: str, limit: int) -> None:
         mebibytes = self.daemon.resident_kib() / 1024
-        self.table.add(f"resident memory, {when}", f"{mebibytes:.1f} MB", f"≤ {limit} MB", mebibytes <= limit)
+        heap = int(self.daemon.node.status(self.daemon.name, "RssAnon").split()[0]) / 1024
+        self.table.add(f"resident memory, {when}", f"{mebibytes:.1f} MB ({heap:.1f} MB without the mapped program)", f"≤ {limit} MB", mebibytes <= limit)
 
     def _idle(self, seconds: float = 20.0) -> None:
         time.sleep(2.0)
