@@ -3,12 +3,13 @@
 #![cfg(feature = "driver")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
+use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bgp::bfd::{Discard, SessionConfig, State};
+use bgp::bfd::{AuthKind, Discard, Keys, SessionConfig, State};
 use bgp::driver::bfd::{Event, Handle, Peers, SessionStatus, Watched, spawn};
 use bgp::speaker::PeerAddress;
 use nix::sched::{CloneFlags, unshare};
@@ -200,19 +201,107 @@ fn strangers_move_no_session_and_a_taken_port_is_named() {
                 socket.send_to(&words.map(u32::to_be_bytes).concat(), "10.9.0.1:3784").unwrap();
             }
             socket.send_to(b"nonsense", "10.9.0.1:3784").unwrap();
+            // An octet short; a Length of 24 that has more behind it; one that has not that much behind it.
+            for (length, octets) in [(24, 23), (24, 1400), (25, 24)] {
+                let mut packet = vec![0x20, 0xc0, 3, length, 0, 0, 0, 7, 0, 0, 0, 0];
+                packet.resize(octets, 0);
+                socket.send_to(&packet, "10.9.0.1:3784").unwrap();
+            }
         });
         let end = Instant::now() + PATIENCE;
         loop {
             let discards = ours.snapshot().await.unwrap().discards;
-            if [Discard::Ttl, Discard::UnknownDiscriminator, Discard::Truncated]
-                .iter()
-                .all(|r| discards.get(r) == Some(&1))
-            {
+            let expected = [
+                (Discard::Ttl, 1),
+                (Discard::UnknownDiscriminator, 1),
+                (Discard::Truncated, 2),
+                (Discard::ZeroDiscriminator, 1),
+                (Discard::LengthBeyondPayload, 1),
+            ];
+            if expected.into_iter().collect::<BTreeMap<_, _>>() == discards {
                 break;
             }
             assert!(Instant::now() < end, "{discards:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(events.try_recv().is_err());
+    });
+}
+
+#[test]
+fn peers_are_patient_with_a_pause_that_was_announced() {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    block_on(async {
+        let mut events = theirs.events();
+        ours.set_peers(peers(2, FAST));
+        theirs.set_peers(peers(1, FAST));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        let ms = Duration::from_millis;
+        wait_until(&theirs, |s| s.detection_time == ms(500)).await;
+        ours.expect_pause(ms(1500)).unwrap();
+        wait_until(&theirs, |s| s.detection_time == ms(7500)).await;
+        // What we notice of them stays as it was; and when the pause is over, so is what they notice of us.
+        wait_until(&ours, |s| s.detection_time == ms(500) && s.transmit_interval == Some(ms(1500))).await;
+        wait_until(&theirs, |s| s.detection_time == ms(500)).await;
+        assert!(events.try_recv().is_err(), "a change of timers is no change of state");
+    });
+}
+
+#[test]
+fn keys_are_brought_in_and_a_stranger_to_them_stays_out() {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    let keys = |ids: &[u8]| {
+        Keys::new(AuthKind::MeticulousKeyedSha1, ids.iter().map(|id| (*id, format!("secret {id}").into_bytes())))
+    };
+    let keyed = |host, ids: &[u8]| -> Peers {
+        let watched = peers(host, FAST);
+        watched.into_iter().map(|(peer, w)| (peer, Watched { keys: keys(ids), ..w })).collect()
+    };
+    block_on(async {
+        let mut events = ours.events();
+        ours.set_peers(keyed(2, &[1]));
+        theirs.set_peers(peers(1, FAST));
+        let all = wait_until(&ours, |s| s.discards.get(&Discard::AuthMissing) > Some(&0)).await;
+        assert!(all.iter().all(|s| s.state == State::Down && s.authentication.is_some()), "{all:#?}");
+        theirs.set_peers(keyed(1, &[1, 2]));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        ours.set_peers(keyed(2, &[2, 1]));
+        theirs.set_peers(keyed(1, &[2]));
+        ours.set_peers(keyed(2, &[2]));
+        let sent: Vec<u64> = ours.snapshot().await.unwrap().sessions.iter().map(|s| s.counters.sent).collect();
+        wait_until(&ours, |s| s.state == State::Up && s.counters.sent > sent.iter().max().unwrap() + 20).await;
+        assert!(events.try_recv().is_err(), "a new key is no change of state");
+        theirs.set_peers(keyed(1, &[3]));
+        wait_until(&ours, |s| s.state != State::Up && s.discards.get(&Discard::AuthKey) > Some(&0)).await;
+    });
+}
+
+#[test]
+fn a_path_that_comes_and_goes_has_to_hold_before_it_is_relied_on() {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    block_on(async {
+        let mut events = ours.events();
+        let numbered = PeerAddress::Numbered([10, 9, 0, 2].into());
+        let damped: Peers =
+            peers(2, FAST).into_iter().map(|(peer, w)| (peer, Watched { damping: true, ..w })).collect();
+        ours.set_peers(damped);
+        theirs.set_peers(peers(1, FAST));
+        for _ in 0..4 {
+            wait_for(&mut events, 1, |e| e.peer == numbered && e.transition.to == State::Up).await;
+            them.ip("link set eth1 down");
+            wait_for(&mut events, 1, |e| e.peer == numbered && e.transition.from == State::Up).await;
+            them.ip("link set eth1 up");
+        }
+        wait_for(&mut events, 1, |e| e.peer == numbered && e.transition.to == State::Up).await;
+        let session = ours.snapshot().await.unwrap().sessions.remove(0);
+        assert!(session.state == State::Up && session.held_for.is_some(), "{session:#?}");
+        let mut down = ours.watch_down();
+        assert!(down.borrow().iter().any(|key| key.peer == session.key.peer), "it was used at once");
+        let used = down.wait_for(|down| down.iter().all(|key| key.peer != session.key.peer));
+        timeout(PATIENCE, used).await.expect("it was never used again").unwrap();
+        assert!(ours.snapshot().await.unwrap().sessions.remove(0).held_for.is_none());
     });
 }

@@ -51,6 +51,14 @@ impl AuthKind {
         matches!(self, Self::MeticulousKeyedMd5 | Self::MeticulousKeyedSha1)
     }
 
+    /// The longest key it takes, in octets.
+    pub const fn longest_key(self) -> usize {
+        match self {
+            Self::SimplePassword | Self::KeyedMd5 | Self::MeticulousKeyedMd5 => 16,
+            Self::KeyedSha1 | Self::MeticulousKeyedSha1 => 20,
+        }
+    }
+
     /// Octets of the digest.
     const fn digest_len(self) -> usize {
         match self {
@@ -64,13 +72,45 @@ impl AuthKind {
 /// Where the digest begins in the authentication section: type, length, key id, reserved, sequence number.
 const DIGEST_AT: usize = 8;
 
+/// Usable keys, as both ends are configured with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    kind: AuthKind,
+    /// By Auth Key ID; all are accepted, which is how a new one is brought in.
+    by_id: BTreeMap<u8, Vec<u8>>,
+    /// The one we sign with.
+    signing: u8,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("kind", &self.kind).field("keys", &self.by_id.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// Keys with their Auth Key ID; the first one signs. `None` without one, and if one is unusable: a key has 1 to 16 octets, up to
+    /// 20 with SHA1 (RFC 5880 §4.2–4.4).
+    pub fn new(kind: AuthKind, keys: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Option<Self> {
+        let mut keys = keys.into_iter().peekable();
+        let signing = keys.peek()?.0;
+        let by_id: BTreeMap<u8, Vec<u8>> = keys.collect();
+        if by_id.values().any(|key| !(1..=kind.longest_key()).contains(&key.len())) {
+            return None;
+        }
+        Some(Self { kind, by_id, signing })
+    }
+
+    /// How packets are authenticated.
+    pub const fn kind(&self) -> AuthKind {
+        self.kind
+    }
+}
+
 /// Authentication of one session: keys, and both sequence numbers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Auth {
-    kind: AuthKind,
-    keys: BTreeMap<u8, Vec<u8>>,
-    /// The key we sign with.
-    send_key: u8,
+    keys: Keys,
     /// bfd.XmitAuthSeq.
     send_sequence: u32,
     /// bfd.RcvAuthSeq, once bfd.AuthSeqKnown.
@@ -79,20 +119,24 @@ pub struct Auth {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Auth").field("kind", &self.kind).field("keys", &self.keys.keys()).finish_non_exhaustive()
+        f.debug_struct("Auth").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 
 impl Auth {
-    /// Authentication with these keys by Key ID; the one with the highest ID signs. `first_sequence` should be random (RFC 5880
-    /// §6.8.1). `None` without a usable key: 1 to 16 octets, up to 20 for SHA1.
-    pub fn new(kind: AuthKind, keys: BTreeMap<u8, Vec<u8>>, first_sequence: u32) -> Option<Self> {
-        let longest = if kind.digest_len() == 20 { 20 } else { 16 };
-        if keys.values().any(|key| !(1..=longest).contains(&key.len())) {
-            return None;
-        }
-        let send_key = *keys.keys().next_back()?;
-        Some(Self { kind, keys, send_key, send_sequence: first_sequence, received_sequence: None })
+    /// Authentication with these keys. `first_sequence` should be random (RFC 5880 §6.8.1).
+    pub const fn new(keys: Keys, first_sequence: u32) -> Self {
+        Self { keys, send_sequence: first_sequence, received_sequence: None }
+    }
+
+    /// Other keys, while the sequence numbers go on: a peer that has both kinds of key notices nothing.
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+    }
+
+    /// How packets are authenticated.
+    pub const fn kind(&self) -> AuthKind {
+        self.keys.kind
     }
 
     /// The last sequence number received, for a session that is taken over.
@@ -102,8 +146,8 @@ impl Auth {
 
     /// Octets of the section we send.
     pub fn len(&self) -> u8 {
-        let len = match self.kind {
-            AuthKind::SimplePassword => 3 + self.keys.get(&self.send_key).map_or(0, Vec::len),
+        let len = match self.keys.kind {
+            AuthKind::SimplePassword => 3 + self.keys.by_id.get(&self.keys.signing).map_or(0, Vec::len),
             kind => DIGEST_AT + kind.digest_len(),
         };
         u8::try_from(len).unwrap_or(0)
@@ -116,13 +160,14 @@ impl Auth {
 
     /// Appends the section to a packet whose Length already counts it.
     pub fn sign(&mut self, packet: &mut Vec<u8>) {
-        let Some(key) = self.keys.get(&self.send_key) else { return };
-        packet.extend([self.kind.code(), self.len(), self.send_key]);
-        if self.kind == AuthKind::SimplePassword {
+        let Keys { kind, by_id, signing } = &self.keys;
+        let Some(key) = by_id.get(signing) else { return };
+        packet.extend([kind.code(), self.len(), *signing]);
+        if *kind == AuthKind::SimplePassword {
             packet.extend(key);
             return;
         }
-        if self.kind.meticulous() {
+        if kind.meticulous() {
             self.send_sequence = self.send_sequence.wrapping_add(1);
         }
         packet.push(0);
@@ -130,7 +175,7 @@ impl Auth {
         // RFC 5880 §4.3: the digest is computed with the key, padded with zeros, in the digest's place.
         let digest_at = packet.len();
         packet.extend(key);
-        packet.resize(digest_at + self.kind.digest_len(), 0);
+        packet.resize(digest_at + kind.digest_len(), 0);
         let digest = self.digest(packet);
         packet.truncate(digest_at);
         packet.extend(digest);
@@ -142,7 +187,7 @@ impl Auth {
     }
 
     fn digest(&self, octets: &[u8]) -> Vec<u8> {
-        match self.kind {
+        match self.keys.kind {
             AuthKind::SimplePassword => Vec::new(),
             AuthKind::KeyedMd5 | AuthKind::MeticulousKeyedMd5 => Md5::digest(octets).to_vec(),
             AuthKind::KeyedSha1 | AuthKind::MeticulousKeyedSha1 => Sha1::digest(octets).to_vec(),
@@ -156,24 +201,24 @@ impl Auth {
     pub fn verify(&mut self, covered: &[u8], detect_mult: u8) -> Result<(), Discard> {
         let section = covered.get(MANDATORY_LEN..).unwrap_or_default();
         let (&[kind, len, key_id, ..], true) = (section, section.len() >= 3) else { return Err(Discard::AuthLength) };
-        if kind != self.kind.code() {
+        if kind != self.keys.kind.code() {
             return Err(Discard::AuthType);
         }
         let section = section.get(..usize::from(len)).ok_or(Discard::AuthLength)?;
-        let key = self.keys.get(&key_id).ok_or(Discard::AuthKey)?;
-        if self.kind == AuthKind::SimplePassword {
+        let key = self.keys.by_id.get(&key_id).ok_or(Discard::AuthKey)?;
+        if self.keys.kind == AuthKind::SimplePassword {
             if section.len() != 3 + key.len() {
                 return Err(Discard::AuthLength);
             }
             return if section.ends_with(key) { Ok(()) } else { Err(Discard::AuthDigest) };
         }
-        if section.len() != DIGEST_AT + self.kind.digest_len() {
+        if section.len() != DIGEST_AT + self.keys.kind.digest_len() {
             return Err(Discard::AuthLength);
         }
         let sequence = section.get(4..).and_then(|s| s.first_chunk()).map_or(0, |octets| u32::from_be_bytes(*octets));
         self.check_sequence(sequence, detect_mult)?;
         let digest_at = MANDATORY_LEN + DIGEST_AT;
-        let end = digest_at + self.kind.digest_len();
+        let end = digest_at + self.keys.kind.digest_len();
         let mut unsigned = covered.to_vec();
         unsigned.truncate(digest_at);
         unsigned.extend(key);
@@ -194,7 +239,7 @@ impl Auth {
     fn check_sequence(&self, sequence: u32, detect_mult: u8) -> Result<(), Discard> {
         let Some(last) = self.received_sequence else { return Ok(()) };
         let ahead = sequence.wrapping_sub(last);
-        let first = u32::from(self.kind.meticulous());
+        let first = u32::from(self.keys.kind.meticulous());
         if (first..=3 * u32::from(detect_mult)).contains(&ahead) { Ok(()) } else { Err(Discard::AuthSequence) }
     }
 
@@ -202,5 +247,17 @@ impl Auth {
     /// which has restarted is believed again.
     pub const fn forget_sequence(&mut self) {
         self.received_sequence = None;
+    }
+}
+
+impl fmt::Display for AuthKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SimplePassword => "simple",
+            Self::KeyedMd5 => "md5",
+            Self::MeticulousKeyedMd5 => "meticulous-md5",
+            Self::KeyedSha1 => "sha1",
+            Self::MeticulousKeyedSha1 => "meticulous-sha1",
+        })
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`packet`] | control packets ⇄ values |
 //! | [`auth`] | the authentication section (RFC 5880 §6.7) |
+//! | [`damping`] | a path that comes and goes |
 //! | [`session`] | one session: states, timers, poll sequences |
 //! | [`pace`] | how punctual our own packets are |
 //! | [`table`] | all sessions of a host: which one a packet belongs to, what is dropped and why |
@@ -12,12 +13,13 @@
 //! declares a session down because it was itself late.
 
 pub mod auth;
+pub mod damping;
 pub mod pace;
 pub mod packet;
 pub mod session;
 pub mod table;
 
-pub use auth::{Auth, AuthKind};
+pub use auth::{Auth, AuthKind, Keys};
 pub use pace::{Lateness, Punctuality};
 pub use packet::{Diagnostic, Packet, State};
 pub use session::{Session, SessionConfig, Transition};

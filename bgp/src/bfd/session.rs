@@ -24,7 +24,7 @@
 use std::time::{Duration, Instant};
 
 use super::Discard;
-use super::auth::Auth;
+use super::auth::{Auth, AuthKind, Keys};
 use super::pace::Pace;
 use super::packet::{Diagnostic, Packet, State};
 use crate::rng::Rng;
@@ -78,6 +78,8 @@ pub struct Transition {
     /// The peer has taken its end down on purpose: RFC 5882 §3.2 says that its forwarding is not to be doubted for it, so a BGP
     /// session stays.
     pub remote_admin_down: bool,
+    /// The peer's end does not share fate with its control plane (the C bit), so that a failure is one of the path (RFC 5882 §4.3).
+    pub remote_independent: bool,
 }
 
 /// One session. The names are those of the state variables in RFC 5880 §6.8.1.
@@ -104,6 +106,7 @@ pub struct Session {
     remote_min_rx: Duration,
     remote_detect_mult: u8,
     remote_demand: bool,
+    remote_independent: bool,
     polling: bool,
     /// The parameters have changed again while a poll was under way: another has to follow (RFC 5880 §6.8.3).
     poll_again: bool,
@@ -143,6 +146,7 @@ impl Session {
             remote_min_rx: Duration::from_micros(1),
             remote_detect_mult: 0,
             remote_demand: false,
+            remote_independent: false,
             polling: false,
             poll_again: false,
             last_received: None,
@@ -189,6 +193,7 @@ impl Session {
         self.remote_state = packet.state;
         self.remote_diagnostic = packet.diagnostic;
         self.remote_demand = packet.demand;
+        self.remote_independent = packet.control_plane_independent;
         self.remote_detect_mult = packet.detect_mult;
         self.remote_min_tx = micros(packet.desired_min_tx);
         let remote_min_rx = micros(packet.required_min_rx);
@@ -233,7 +238,8 @@ impl Session {
         self.state = to;
         self.local_diagnostic = diagnostic;
         let remote_admin_down = self.remote_state == State::AdminDown;
-        self.transition = Some(Transition { from, to, diagnostic, remote_admin_down });
+        self.transition =
+            Some(Transition { from, to, diagnostic, remote_admin_down, remote_independent: self.remote_independent });
         if to == State::Up {
             // From the slow rate to the configured one: a change like any other, so it is polled for.
             self.change(now, self.config.transmit_interval, self.config.receive_interval);
@@ -267,7 +273,9 @@ impl Session {
         // A poll under way may be answered for the old values; only the next one's answer proves that the new ones are known.
         self.poll_again = self.polling;
         self.polling = true;
-        self.reschedule(now);
+        // The peer should know at once: a pause may be ahead.
+        self.transmit_at = Some(now);
+        self.paced = None;
     }
 
     fn poll_answered(&mut self, now: Instant) {
@@ -296,6 +304,25 @@ impl Session {
         self.required_min_rx = config.receive_interval;
         self.required_min_rx_in_use = config.receive_interval;
         self.reschedule(now);
+    }
+
+    /// Other keys, or none. While the session is up, the sequence numbers go on; with keys the peer does not have, it goes down after
+    /// the Detection Time.
+    pub fn set_keys(&mut self, keys: Option<Keys>, first_sequence: u32) {
+        match (&mut self.auth, keys) {
+            (Some(auth), Some(keys)) => auth.set_keys(keys),
+            (auth, keys) => *auth = keys.map(|keys| Auth::new(keys, first_sequence)),
+        }
+    }
+
+    /// How packets are authenticated.
+    pub fn auth_kind(&self) -> Option<AuthKind> {
+        self.auth.as_ref().map(Auth::kind)
+    }
+
+    /// The peer said that its end does not share fate with its control plane (the C bit): then its silence is a broken path.
+    pub const fn remote_independent(&self) -> bool {
+        self.remote_independent
     }
 
     /// Takes the session down on purpose, or lets it come up again (RFC 5880 §6.8.16).

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Discard;
-use super::auth::Auth;
+use super::auth::{Auth, Keys};
 use super::pace::Punctuality;
 use super::packet::{Packet, State};
 use super::session::{Session, SessionConfig, Transition};
@@ -111,9 +111,12 @@ impl Table {
     }
 
     /// Adds a session, or gives the one that is there new settings (by a poll sequence, without a flap).
-    pub fn set(&mut self, now: Instant, key: SessionKey, config: SessionConfig, auth: Option<Auth>) {
+    pub fn set(&mut self, now: Instant, key: SessionKey, config: SessionConfig, keys: Option<Keys>) {
+        // RFC 5880 §6.8.1: bfd.XmitAuthSeq "MUST be initialized to a random 32-bit value".
+        let first_sequence = u32::try_from(self.rng.next() >> 32).unwrap_or(1);
         if let Some(entry) = self.sessions.get_mut(&key) {
             entry.session.reconfigure(now, config);
+            entry.session.set_keys(keys, first_sequence);
             self.quiet_until = None;
             return;
         }
@@ -125,6 +128,7 @@ impl Table {
                 break candidate;
             }
         };
+        let auth = keys.map(|keys| Auth::new(keys, first_sequence));
         let session = Session::new(now, config, auth, discriminator, self.rng.next());
         self.adopt(now, key, session);
     }

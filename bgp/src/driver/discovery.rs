@@ -56,7 +56,10 @@ pub(super) async fn run(handle: Handle, mut wanted: watch::Receiver<BTreeSet<Str
         let now = Instant::now();
         let names = wanted.borrow_and_update().clone();
         if names.len() != interfaces.len() || !names.iter().all(|name| interfaces.contains_key(name)) {
-            configure(&mut interfaces, &names, seed);
+            for gone in configure(&mut interfaces, &names, seed) {
+                // The speaker's end is the end of this task as well.
+                let _ = handle.discovered(gone, None);
+            }
             look_at = now;
         }
         if now >= look_at {
@@ -86,11 +89,13 @@ pub(super) async fn run(handle: Handle, mut wanted: watch::Receiver<BTreeSet<Str
     }
 }
 
-fn configure(interfaces: &mut BTreeMap<String, Interface>, names: &BTreeSet<String>, seed: u64) {
+/// Answers where nobody is looked for any more.
+fn configure(interfaces: &mut BTreeMap<String, Interface>, names: &BTreeSet<String>, seed: u64) -> Vec<String> {
+    let gone = interfaces.keys().filter(|name| !names.contains(*name)).cloned().collect();
     interfaces.retain(|name, interface| {
         let stays = names.contains(name);
         if !stays {
-            // The peer is gone from the configuration: say goodbye. Nobody waits for the speaker to be told, it knows.
+            // The peer is gone from the configuration: say goodbye.
             interface.machine.removed();
             interface.send_all();
         }
@@ -110,6 +115,7 @@ fn configure(interfaces: &mut BTreeMap<String, Interface>, names: &BTreeSet<Stri
             }
         });
     }
+    gone
 }
 
 /// A leaf's advertisements would give the host a default route of the kernel's own, with metric 1024 and a lifetime of seconds.

@@ -31,7 +31,7 @@ pub use config::Config;
 pub use listeners::ListenerStatus;
 
 use crate::rib::{LearnedNextHop, RouteSet};
-use crate::speaker::{Event, Learned, Neighbor, PeerAddress, PeerConfig, Route, Shutdown, Snapshot};
+use crate::speaker::{BfdFailure, Event, Learned, Neighbor, PeerAddress, PeerConfig, Route, Shutdown, Snapshot};
 use crate::types::Prefix;
 use run::Driver;
 
@@ -41,7 +41,7 @@ const EVENTS_KEPT: usize = 1024;
 /// The learned routes in use: each prefix with its next hops.
 pub type LearnedRoutes = Arc<Vec<(Prefix, Vec<LearnedNextHop>)>>;
 
-/// The neighbours discovered on unnumbered links, by interface. The last one stays when it falls silent.
+/// The neighbours discovered on unnumbered links, by interface.
 pub type Discovered = Arc<BTreeMap<String, Ipv6Addr>>;
 
 /// A question or an order to the speaker's thread.
@@ -56,7 +56,8 @@ enum Command {
     Reset(PeerAddress, String, oneshot::Sender<bool>),
     Discovered(String, Option<Ipv6Addr>),
     BfdUp(PeerAddress),
-    BfdDown(PeerAddress),
+    BfdDown(PeerAddress, BfdFailure),
+    BfdGone(PeerAddress),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
 
@@ -157,11 +158,17 @@ impl Handle {
 
     /// Router advertisements show this neighbour on an interface, or no longer any.
     pub fn discovered(&self, interface: String, address: Option<Ipv6Addr>) -> Result<(), Gone> {
-        if let Some(address) = address {
-            self.discovered.send_modify(|known| {
-                Arc::make_mut(known).insert(interface.clone(), address);
-            });
-        }
+        self.discovered.send_if_modified(|known| {
+            if known.get(&interface) == address.as_ref() {
+                return false;
+            }
+            let known = Arc::make_mut(known);
+            match address {
+                Some(address) => known.insert(interface.clone(), address),
+                None => known.remove(&interface),
+            };
+            true
+        });
         self.send(Command::Discovered(interface, address))
     }
 
@@ -176,8 +183,13 @@ impl Handle {
     }
 
     /// BFD has seen the path to a peer fail.
-    pub fn bfd_down(&self, peer: PeerAddress) -> Result<(), Gone> {
-        self.send(Command::BfdDown(peer))
+    pub fn bfd_down(&self, peer: PeerAddress, failure: BfdFailure) -> Result<(), Gone> {
+        self.send(Command::BfdDown(peer, failure))
+    }
+
+    /// BFD no longer watches the path to a peer.
+    pub fn bfd_gone(&self, peer: PeerAddress) -> Result<(), Gone> {
+        self.send(Command::BfdGone(peer))
     }
 
     /// Neighbours going up and down, faulty messages, and that learned routes changed. A subscriber that falls far behind is told

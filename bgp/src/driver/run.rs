@@ -238,7 +238,8 @@ impl Driver {
                 self.speaker.handle(now, Input::Discovered { interface, address });
             }
             Command::BfdUp(peer) => self.speaker.handle(now, Input::BfdUp { peer }),
-            Command::BfdDown(peer) => self.speaker.handle(now, Input::BfdDown { peer }),
+            Command::BfdDown(peer, failure) => self.speaker.handle(now, Input::BfdDown { peer, failure }),
+            Command::BfdGone(peer) => self.speaker.handle(now, Input::BfdGone { peer }),
             Command::Shutdown(how, reply) => {
                 self.listeners.close();
                 self.speaker.shutdown(now, &how);

@@ -92,7 +92,24 @@ pub enum Input {
     BfdDown {
         /// The peer.
         peer: PeerAddress,
+        /// What is to follow from it.
+        failure: BfdFailure,
     },
+    /// BFD watches the peer no longer, and has nothing to say about the path.
+    BfdGone {
+        /// The peer.
+        peer: PeerAddress,
+    },
+}
+
+/// What is to follow from a failure of BFD. By default the session ends with Cease/10 and may begin again at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BfdFailure {
+    /// It may be a restart of the peer's control plane (RFC 5882 §4.3): the session ends without a word, so that with graceful
+    /// restart both sides keep the other's routes.
+    pub graceful: bool,
+    /// The path fails over and over: no session until [`Input::BfdUp`], whether the peer waits for BFD or not.
+    pub hold: bool,
 }
 
 /// What the speaker wants of the outside.
@@ -304,20 +321,33 @@ impl Speaker {
             }
             Input::Discovered { interface, address } => self.discovered(now, interface, address),
             Input::Links(links) => self.links(now, &links),
-            Input::BfdUp { peer } => self.bfd(now, &peer, true),
-            Input::BfdDown { peer } => self.bfd(now, &peer, false),
+            Input::BfdUp { peer } => self.bfd_works(now, &peer, true),
+            Input::BfdDown { peer, failure } => self.bfd_failed(now, &peer, failure),
+            Input::BfdGone { peer } => self.bfd_works(now, &peer, false),
         }
     }
 
-    fn bfd(&mut self, now: Instant, peer: &PeerAddress, works: bool) {
+    /// BFD is up, or is no longer asked: nothing it said before holds the peer back.
+    fn bfd_works(&mut self, now: Instant, peer: &PeerAddress, up: bool) {
         let Some(number) = self.number_of(peer) else { return };
         let Some(peer) = self.peers.get_mut(&number) else { return };
-        peer.bfd_up = works;
-        if !works && peer.up.is_some() {
-            self.session_event(now, number, SessionEvent::Reset(Cease::BfdDown));
-        } else if works && peer.config.wait_for_bfd {
+        let waited = peer.waits_for_bfd();
+        (peer.bfd_up, peer.bfd_holds) = (up, false);
+        if waited && !peer.waits_for_bfd() {
             self.session_event(now, number, SessionEvent::Reachable);
         }
+    }
+
+    fn bfd_failed(&mut self, now: Instant, peer: &PeerAddress, failure: BfdFailure) {
+        let Some(number) = self.number_of(peer) else { return };
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        (peer.bfd_up, peer.bfd_holds) = (false, failure.hold);
+        let event = match &peer.up {
+            Some(up) if failure.graceful => SessionEvent::Lost(up.conn, "BFD is down".to_owned()),
+            Some(_) => SessionEvent::Reset(Cease::BfdDown),
+            None => return,
+        };
+        self.session_event(now, number, event);
     }
 
     fn discovered(&mut self, now: Instant, interface: String, address: Option<Ipv6Addr>) {

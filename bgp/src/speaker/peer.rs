@@ -42,6 +42,8 @@ pub(super) struct Peer {
     pub(super) shown: Option<Ipv6Addr>,
     /// BFD says that the path works.
     pub(super) bfd_up: bool,
+    /// BFD says that the path fails over and over: no session until it is up.
+    pub(super) bfd_holds: bool,
     pub(super) up: Option<Up>,
     /// Outlives the session while stale routes are kept.
     pub(super) adj_in: Option<AdjIn>,
@@ -83,6 +85,7 @@ impl Peer {
             discovered: None,
             shown: None,
             bfd_up: false,
+            bfd_holds: false,
             up: None,
             adj_in: None,
             decided_as: None,
@@ -254,7 +257,7 @@ impl Peer {
 
     /// No session is wanted over a path that is not known to work.
     pub(super) fn waits_for_bfd(&self) -> bool {
-        self.config.wait_for_bfd && !self.bfd_up
+        (self.config.wait_for_bfd || self.bfd_holds) && !self.bfd_up
     }
 
     fn dial(&mut self, now: Instant, conn: ConnId, out: &mut Vec<Output>) {

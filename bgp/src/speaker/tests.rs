@@ -443,12 +443,53 @@ fn bfd_ends_a_session_at_once_and_strictly_lets_none_begin_before() {
     play.announce(0..3);
     assert_eq!(play.speaker.learned().len(), 3);
 
-    play.speaker.handle(play.now, Input::BfdDown { peer });
+    play.speaker.handle(play.now, Input::BfdDown { peer, failure: BfdFailure::default() });
     play.settle();
     let farewell = play.farewell().unwrap();
     assert_eq!((farewell.code, farewell.subcode), (6, 10), "RFC 9384");
     assert_eq!(play.speaker.learned(), [], "its routes are gone");
     assert!(play.speaker.accept(play.now, ends(), None).is_err());
+}
+
+fn graceful_restart() -> Capability {
+    let families = vec![(1, 1, true), (2, 1, true)];
+    Capability::GracefulRestart { restarted: false, notification: true, restart_time: 120, families }
+}
+
+#[test]
+fn a_graceful_failure_of_bfd_keeps_the_routes_of_a_peer_that_may_be_restarting() {
+    let peer = peer_config().address;
+    for (graceful, kept) in [(true, 3), (false, 0)] {
+        let mut play = Play::new(peer_config());
+        play.establish_with([graceful_restart()]);
+        play.announce(0..3);
+        let failure = BfdFailure { graceful, hold: false };
+        play.speaker.handle(play.now, Input::BfdDown { peer: peer.clone(), failure });
+        play.settle();
+        assert_eq!(play.speaker.learned().len(), kept);
+        assert_eq!(play.farewell().is_none(), graceful, "a NOTIFICATION would end the peer's patience with us");
+        assert!(play.closed);
+    }
+}
+
+#[test]
+fn a_path_that_keeps_failing_is_not_used_until_bfd_says_so() {
+    let peer = peer_config().address;
+    let mut play = Play::up(peer_config());
+    let failure = BfdFailure { graceful: false, hold: true };
+    play.speaker.handle(play.now, Input::BfdDown { peer: peer.clone(), failure });
+    play.settle();
+    play.now += Duration::from_mins(5);
+    play.speaker.handle_timeout(play.now);
+    play.settle();
+    assert!(play.speaker.accept(play.now, ends(), None).unwrap_err().contains("waits for BFD"));
+    // Whether it works at last, or nobody watches it any more.
+    for input in [Input::BfdUp { peer: peer.clone() }, Input::BfdGone { peer: peer.clone() }] {
+        play.speaker.handle(play.now, input);
+        play.speaker.accept(play.now, ends(), None).unwrap();
+        play.speaker.handle(play.now, Input::BfdDown { peer: peer.clone(), failure });
+        assert!(play.speaker.accept(play.now, ends(), None).is_err());
+    }
 }
 
 #[test]

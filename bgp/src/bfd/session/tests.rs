@@ -194,9 +194,14 @@ const KINDS: [AuthKind; 5] = [
     AuthKind::MeticulousKeyedSha1,
 ];
 
+/// A key for each of these Key IDs; the first signs.
+fn secret(kind: AuthKind, ids: &[u8]) -> Keys {
+    Keys::new(kind, ids.iter().map(|id| (*id, [b"secret", &[*id][..]].concat()))).unwrap()
+}
+
 /// A session that signs with "secret" from this sequence number on.
 fn authenticated(now: Instant, kind: AuthKind, first_sequence: u32, discriminator: u32) -> Session {
-    let auth = Auth::new(kind, [(1, b"secret".to_vec())].into(), first_sequence).unwrap();
+    let auth = Auth::new(secret(kind, &[1]), first_sequence);
     Session::new(now, config(50, 50, 5), Some(auth), discriminator, first_sequence.into())
 }
 
@@ -234,6 +239,27 @@ fn an_authenticated_peer_that_has_restarted_is_believed_after_twice_the_detectio
         assert_eq!(pair.ends[0].session.state(), State::Down, "{kind:?}");
         pair.run(Duration::from_secs(10));
         assert_eq!(pair.states(), [State::Up, State::Up], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_new_key_is_brought_in_without_a_flap() {
+    for kind in KINDS {
+        let mut pair = Pair::new(config(50, 50, 5), config(50, 50, 5), 1);
+        pair.ends[0].session = authenticated(pair.now, kind, 1000, 11);
+        pair.ends[1].session = authenticated(pair.now, kind, 2000, 22);
+        pair.run(Duration::from_secs(5));
+        // First both come to know it; then one after the other signs with it; then the old one goes.
+        for (side, ids) in [(0, &[1, 2][..]), (1, &[1, 2]), (0, &[2, 1]), (1, &[2, 1]), (0, &[2]), (1, &[2])] {
+            pair.ends[side].session.set_keys(Some(secret(kind, ids)), 7);
+            pair.run(Duration::from_secs(2));
+        }
+        assert_eq!(pair.states(), [State::Up, State::Up], "{kind:?}");
+        assert_eq!(pair.downs(), 0, "{kind:?}");
+        // A key the other end does not have is no key.
+        pair.ends[0].session.set_keys(Some(secret(kind, &[3])), 7);
+        pair.run(Duration::from_secs(5));
+        assert_ne!(pair.states(), [State::Up, State::Up], "{kind:?}");
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{Discovered, Gone, Handle as Speaker};
 use crate::bfd::table::Counters;
-use crate::bfd::{Discard, Punctuality, SessionConfig, SessionKey, State, Transition};
+use crate::bfd::{AuthKind, Discard, Keys, Punctuality, SessionConfig, SessionKey, State, Transition};
 use crate::speaker::PeerAddress;
 use alarm::Alarm;
 use run::Driver;
@@ -36,6 +36,13 @@ pub struct Watched {
     pub local: Option<IpAddr>,
     /// The interface of a peer with an address of its own, if it is to be bound to one.
     pub interface: Option<String>,
+    /// Authentication, if the peer does the same.
+    pub keys: Option<Keys>,
+    /// A failure may be a restart of the peer's control plane, and its routes stay as graceful restart lets them (RFC 5882 §4.3); unless
+    /// the peer has said by the C bit that its BFD does not depend on that.
+    pub graceful: bool,
+    /// A path that fails over and over is relied on again only after it has held for a while: see [`crate::bfd::damping`].
+    pub damping: bool,
 }
 
 /// Whom to watch.
@@ -85,6 +92,10 @@ pub struct SessionStatus {
     pub discards: BTreeMap<Discard, u64>,
     /// How punctual our packets were.
     pub punctuality: Punctuality,
+    /// Up, but its path has failed so often that it is not relied on for so long.
+    pub held_for: Option<Duration>,
+    /// How packets are authenticated.
+    pub authentication: Option<AuthKind>,
     /// Why the session cannot send, or why nobody listens.
     pub error: Option<String>,
 }
@@ -106,6 +117,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
+    Pause(Duration),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -116,6 +128,7 @@ pub struct Handle {
     peers: watch::Sender<Arc<Peers>>,
     events: broadcast::Sender<Event>,
     down: watch::Receiver<Arc<BTreeSet<SessionKey>>>,
+    real_time: bool,
 }
 
 /// What the thread is connected to.
@@ -160,11 +173,14 @@ pub fn spawn(speaker: Option<Speaker>) -> io::Result<Handle> {
     };
     let seed = RandomState::new().hash_one(std::process::id());
     std::thread::Builder::new().name("bfd-log".to_owned()).spawn(move || log(told))?;
+    let (tell, told) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("bfd".to_owned()).spawn(move || {
-        run::claim_privileges();
+        // The answer is waited for below.
+        let _ = tell.send(run::claim_privileges());
         runtime.block_on(tokio::task::unconstrained(Driver::new(links, alarm, seed).run()));
     })?;
-    Ok(Handle { commands, peers, events, down })
+    let real_time = told.recv().unwrap_or(false);
+    Ok(Handle { commands, peers, events, down, real_time })
 }
 
 /// Writes down what happens, elsewhere than where it happens: whoever reads the log may be stuck.
@@ -172,7 +188,7 @@ fn log(mut events: broadcast::Receiver<Event>) {
     loop {
         match events.blocking_recv() {
             Ok(Event { peer, key, transition }) => {
-                let Transition { from, to, diagnostic, remote_admin_down } = transition;
+                let Transition { from, to, diagnostic, remote_admin_down, .. } = transition;
                 let interface = key.interface.as_deref();
                 let address = key.peer;
                 match (from, to) {
@@ -207,6 +223,18 @@ impl Handle {
     /// The sessions whose path was up and has failed since: no traffic should go there. Set before the speaker is told.
     pub fn watch_down(&self) -> watch::Receiver<Arc<BTreeSet<SessionKey>>> {
         self.down.clone()
+    }
+
+    /// We may not get to run for so long, soon: peers are told by a poll sequence to wait that much longer for our packets, and are told
+    /// otherwise when it should be over. How soon we notice *them* fail does not change. A thread in real time needs this only before
+    /// the whole machine pauses.
+    pub fn expect_pause(&self, pause: Duration) -> Result<(), Gone> {
+        self.commands.send(Command::Pause(pause)).map_err(|_| Gone)
+    }
+
+    /// Whether the thread runs in real time, before everything that does not.
+    pub const fn is_real_time(&self) -> bool {
+        self.real_time
     }
 
     /// Everything there is to see.

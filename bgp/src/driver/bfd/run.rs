@@ -12,10 +12,11 @@ use super::super::sockets;
 use super::alarm::Alarm;
 use super::receive::Listeners;
 use super::{Command, Event, Links, SessionStatus, Snapshot, Watched};
+use crate::bfd::damping::Damping;
 use crate::bfd::table::Seen;
-use crate::bfd::{Output, SessionKey, State, Table, Transition};
+use crate::bfd::{Output, SessionConfig, SessionKey, State, Table, Transition};
 use crate::rng::Rng;
-use crate::speaker::PeerAddress;
+use crate::speaker::{BfdFailure, PeerAddress};
 
 /// RFC 5881 §4: "The source port MUST be in the range 49152 through 65535."
 const FIRST_SOURCE_PORT: u16 = 49152;
@@ -23,6 +24,8 @@ const FIRST_SOURCE_PORT: u16 = 49152;
 const PORTS_TRIED: usize = 16;
 /// How long a session that cannot get a socket waits.
 const RETRY: Duration = Duration::from_secs(1);
+/// Peers are not asked for more patience than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Times the last words are said at the end, when nothing can be repeated later.
 const LAST_WORDS: usize = 3;
 
@@ -39,6 +42,17 @@ struct Slot {
     retry_at: Option<Instant>,
     /// No longer watched: AdminDown is told until then.
     gone_at: Option<Instant>,
+    damping: Damping,
+    /// Up, but not relied on before.
+    held_until: Option<Instant>,
+}
+
+/// What the speaker is to be told of a path.
+enum Verdict {
+    Up,
+    Failed(BfdFailure),
+    /// Nothing any more.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -51,13 +65,19 @@ pub(super) struct Driver {
     down: BTreeSet<SessionKey>,
     /// When the next session that is no longer watched is to be forgotten.
     leaving: Option<Instant>,
+    /// When the next session has held long enough to be relied on.
+    held: Option<Instant>,
+    /// The peers are to be patient with us for so long, until then.
+    pause: Option<(Duration, Instant)>,
     rng: Rng,
 }
 
-/// Asks for what keeps the thread on time, and says what is missing.
-pub(super) fn claim_privileges() {
+/// Asks for what keeps the thread on time, and says what is missing. Answers whether it runs in real time.
+pub(super) fn claim_privileges() -> bool {
+    let real_time = sockets::run_in_real_time();
+    let granted = real_time.is_ok();
     let missing: Vec<String> = [
-        ("real-time priority (CAP_SYS_NICE or LimitRTPRIO)", sockets::run_in_real_time()),
+        ("real-time priority (CAP_SYS_NICE or LimitRTPRIO)", real_time),
         ("locked memory (LimitMEMLOCK=infinity)", sockets::lock_memory()),
     ]
     .into_iter()
@@ -66,6 +86,7 @@ pub(super) fn claim_privileges() {
     if !missing.is_empty() {
         tracing::info!(missing = missing.join("; "), "on a busy host BFD may be late with its packets");
     }
+    granted
 }
 
 impl Driver {
@@ -78,6 +99,8 @@ impl Driver {
             slots: BTreeMap::new(),
             down: BTreeSet::new(),
             leaving: None,
+            held: None,
+            pause: None,
             rng: Rng::new(!seed),
         }
     }
@@ -109,6 +132,11 @@ impl Driver {
                         // Whoever asked may have given up waiting.
                         let _ = reply.send(self.snapshot());
                     }
+                    Some(Command::Pause(pause)) => {
+                        let pause = pause.min(LONGEST_PAUSE);
+                        self.pause = Some((pause, Instant::now() + pause * 2));
+                        self.configure();
+                    }
                     Some(Command::Shutdown(reply)) => {
                         self.say_goodbye();
                         let _ = reply.send(());
@@ -136,7 +164,7 @@ impl Driver {
                 Output::Due(key) => self.send_all(&key),
                 Output::Changed(key, transition) => {
                     lost |= transition.from == State::Up;
-                    self.changed(key, transition);
+                    self.changed(now, key, transition);
                 }
             }
         }
@@ -145,7 +173,11 @@ impl Driver {
         } else {
             Vec::new()
         };
-        if lost || !gone.is_empty() {
+        if self.held.is_some_and(|at| at <= now) {
+            self.rely_on_held(now);
+        }
+        let paused = self.pause.take_if(|(_, until)| *until <= now).is_some();
+        if lost || paused || !gone.is_empty() {
             for key in &gone {
                 self.table.remove(key);
                 self.slots.remove(key);
@@ -157,7 +189,8 @@ impl Driver {
 
     fn next_deadline(&mut self) -> Option<Instant> {
         let table = self.table.next_deadline(Instant::now());
-        [table, self.listeners.next_deadline(), self.leaving].into_iter().flatten().min()
+        let pause = self.pause.map(|(_, until)| until);
+        [table, self.listeners.next_deadline(), self.leaving, self.held, pause].into_iter().flatten().min()
     }
 
     /// Brings the sessions in line with the peers to be watched, and with who was discovered.
@@ -193,7 +226,11 @@ impl Driver {
                             && self.table.session(key).is_some_and(|s| s.state() == State::Up)
                     });
                     let discovered = || discovered.get(interface).map(|address| IpAddr::V6(*address));
-                    let Some(address) = up.map(|(key, _)| key.peer).or_else(discovered) else { continue };
+                    // Nor has one that failed recovered because nobody advertises any more.
+                    let known =
+                        || self.slots.iter().find(|(_, slot)| slot.peer.as_ref() == Some(peer)).map(|(k, _)| k.peer);
+                    let up = up.map(|(key, _)| key.peer);
+                    let Some(address) = up.or_else(discovered).or_else(known) else { continue };
                     (address, Some(interface.clone()))
                 }
             };
@@ -203,7 +240,7 @@ impl Driver {
     }
 
     fn watch(&mut self, now: Instant, key: SessionKey, peer: PeerAddress, watched: Watched) {
-        let config = watched.config;
+        let config = self.patient(watched.config);
         let Some(slot) = self.slots.get_mut(&key) else {
             let slot = Slot {
                 peer: Some(peer),
@@ -213,29 +250,40 @@ impl Driver {
                 error: None,
                 retry_at: None,
                 gone_at: None,
+                damping: Damping::default(),
+                held_until: None,
             };
+            let keys = slot.watched.keys.clone();
             self.slots.insert(key.clone(), slot);
-            self.table.set(now, key, config, None);
+            self.table.set(now, key, config, keys);
             return;
         };
         if slot.watched.local != watched.local {
             slot.socket = None;
         }
-        let same = slot.watched.config == config;
+        let same = slot.watched.keys == watched.keys && self.table.session(&key).is_some_and(|s| *s.config() == config);
+        let keys = watched.keys.clone();
         slot.peer = Some(peer);
         slot.watched = watched;
         if slot.gone_at.take().is_some() {
             self.table.set_admin_down(now, &key, false);
         }
         if !same {
-            self.table.set(now, key, config, None);
+            self.table.set(now, key, config, keys);
         }
+    }
+
+    /// What a session is to be like while a pause of ours lies ahead.
+    fn patient(&self, config: SessionConfig) -> SessionConfig {
+        let least = self.pause.map(|(pause, _)| pause).unwrap_or_default();
+        SessionConfig { transmit_interval: config.transmit_interval.max(least), ..config }
     }
 
     /// RFC 5880 §6.8.16: AdminDown is told for a Detection Time at least, so that the peer does not take it for a failure.
     fn retire(&mut self, now: Instant, key: &SessionKey) {
         let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.gone_at.is_none()) else { return };
-        slot.peer = None;
+        let peer = slot.peer.take();
+        slot.held_until = None;
         self.table.set_admin_down(now, key, true);
         let session = self.table.session(key).filter(|session| session.remote_discriminator() != 0);
         let detection =
@@ -243,29 +291,71 @@ impl Driver {
         // Nobody is there to be told: the next turn forgets the session.
         slot.gone_at = Some(now + detection.unwrap_or_default());
         self.down.remove(key);
+        if let Some(peer) = peer {
+            self.tell(&peer, Some(Verdict::Gone));
+        }
     }
 
-    fn changed(&mut self, key: SessionKey, transition: Transition) {
-        let peer = self.slots.get(&key).and_then(|slot| slot.peer.clone());
-        let failed = transition.from == State::Up && !transition.remote_admin_down && peer.is_some();
-        if transition.to == State::Up || transition.remote_admin_down {
+    fn changed(&mut self, now: Instant, key: SessionKey, transition: Transition) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        // Without a peer it is no longer watched: this is our own goodbye.
+        let Some(peer) = slot.peer.clone() else { return self.publish_down() };
+        let was_held = slot.held_until.take().is_some();
+        let mut verdict = None;
+        if transition.to == State::Up {
+            let wait = if slot.watched.damping { slot.damping.wait(now) } else { Duration::ZERO };
+            if wait.is_zero() {
+                self.down.remove(&key);
+                verdict = Some(Verdict::Up);
+            } else {
+                tracing::warn!(neighbor = %peer, ?wait, "BFD comes and goes: the path has to hold before it is used again");
+                slot.held_until = Some(now + wait);
+            }
+        } else if transition.remote_admin_down {
+            // RFC 5882 §3.2: no reason to doubt the path.
             self.down.remove(&key);
-        } else if failed {
-            self.down.insert(key.clone());
+            verdict = was_held.then_some(Verdict::Gone);
+        } else if transition.from == State::Up {
+            // RFC 5882 §4.3: with the C bit clear the peer's BFD may have gone with its control plane.
+            let graceful = slot.watched.graceful && !transition.remote_independent;
+            let hold = slot.damping.failed(now) && slot.watched.damping;
+            if !graceful {
+                self.down.insert(key.clone());
+            }
+            verdict = Some(Verdict::Failed(BfdFailure { graceful, hold }));
         }
+        self.held = self.slots.values().filter_map(|slot| slot.held_until).min();
         // First what is dead, then the speaker: who hears of routes that are gone finds the reason.
         self.publish_down();
-        let Some(peer) = peer else { return };
-        if let Some(speaker) = &self.links.speaker {
-            // A speaker that is gone ends us as well, soon.
-            let _ = match transition.to {
-                State::Up => speaker.bfd_up(peer.clone()),
-                _ if failed => speaker.bfd_down(peer.clone()),
-                _ => Ok(()),
-            };
-        }
+        self.tell(&peer, verdict);
         // Without subscribers there is nobody to tell.
         let _ = self.links.events.send(Event { peer, key, transition });
+    }
+
+    /// Sessions that came and went have held for as long as they had to.
+    fn rely_on_held(&mut self, now: Instant) {
+        let mut held = Vec::new();
+        for (key, slot) in &mut self.slots {
+            if slot.held_until.take_if(|until| *until <= now).is_some() {
+                self.down.remove(key);
+                held.extend(slot.peer.clone());
+            }
+        }
+        self.held = self.slots.values().filter_map(|slot| slot.held_until).min();
+        self.publish_down();
+        for peer in held {
+            self.tell(&peer, Some(Verdict::Up));
+        }
+    }
+
+    fn tell(&self, peer: &PeerAddress, verdict: Option<Verdict>) {
+        let (Some(speaker), Some(verdict)) = (&self.links.speaker, verdict) else { return };
+        // A speaker that is gone ends us as well, soon.
+        let _ = match verdict {
+            Verdict::Up => speaker.bfd_up(peer.clone()),
+            Verdict::Gone => speaker.bfd_gone(peer.clone()),
+            Verdict::Failed(failure) => speaker.bfd_down(peer.clone(), failure),
+        };
     }
 
     fn publish_down(&self) {
@@ -345,6 +435,8 @@ impl Driver {
                 counters,
                 discards: discards.clone(),
                 punctuality,
+                held_for: slot.and_then(|slot| slot.held_until).map(|until| until.saturating_duration_since(now)),
+                authentication: session.auth_kind(),
                 error: slot.and_then(|slot| slot.error.clone()).or_else(deaf),
             }
         });

@@ -1,10 +1,9 @@
 //! BFD control packets: accepted or dropped, by which rule, and what the session makes of it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use bgp::bfd::{Arrival, Auth, AuthKind, Discard, Packet, Session, SessionConfig, SessionKey, State, Table};
+use bgp::bfd::{Arrival, Auth, AuthKind, Discard, Keys, Packet, Session, SessionConfig, SessionKey, State, Table};
 use serde_json::Value;
 
 use super::{Verdict, octets};
@@ -81,9 +80,8 @@ fn authentication(auth: &Value) -> Result<Auth, String> {
     let code = auth.get("type").and_then(Value::as_u64).and_then(|n| u8::try_from(n).ok());
     let kind = code.and_then(AuthKind::from_code).ok_or("no such Auth Type")?;
     let keys = auth.get("keys").and_then(Value::as_object).into_iter().flatten();
-    let keys: BTreeMap<u8, Vec<u8>> =
-        keys.filter_map(|(id, key)| Some((id.parse().ok()?, octets(key.as_str()?)?))).collect();
-    let mut made = Auth::new(kind, keys, 1).ok_or("no usable key")?;
+    let keys = keys.filter_map(|(id, key)| Some((id.parse().ok()?, octets(key.as_str()?)?)));
+    let mut made = Auth::new(Keys::new(kind, keys).ok_or("no usable key")?, 1);
     if auth.get("seq_known").and_then(Value::as_bool) == Some(true) {
         let sequence = auth.get("rcv_seq").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
         made.set_received_sequence(sequence);
