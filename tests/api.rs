@@ -344,6 +344,7 @@ fn the_manual_has_every_key() {
         exposures: Some(ovn_bgpd::api::model::ExposureCounts::default()),
         northbound: Some(ovn_bgpd::api::model::Database::default()),
         chassis: Some(ovn_bgpd::api::model::Chassis::default()),
+        bfd: Some(ovn_bgpd::api::model::BfdPackets::default()),
         ..Summary::default()
     };
     see(serde_json::to_value(summary).unwrap());

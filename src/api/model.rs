@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{self, Kind};
@@ -43,6 +45,9 @@ pub struct Summary {
     pub routes: RouteCounts,
     /// Exposures; `null` without an `[ovn]` section.
     pub exposures: Option<ExposureCounts>,
+    /// BFD packets, also those of no session; `null` while nobody is watched by BFD.
+    #[serde(default)]
+    pub bfd: Option<BfdPackets>,
     /// Connection to the Northbound database; `null` without an `[ovn]` section.
     pub northbound: Option<Database>,
     /// Connection to the local Open_vSwitch database; `null` without an `[ovn]` section.
@@ -409,6 +414,30 @@ pub struct Bfd {
     pub up_count: u64,
     /// Times it went down.
     pub down_count: u64,
+    /// How packets are authenticated; `null`: not at all.
+    #[serde(default)]
+    pub authentication: Option<String>,
+    /// It is up, but has failed so often that it is not relied on for so long.
+    #[serde(default)]
+    pub held_seconds: Option<f64>,
+    /// What was received and refused, by rule, and how punctual our packets were.
+    #[serde(default, flatten)]
+    pub packets: BfdPackets,
+}
+
+/// BFD packets of a session, or of all and of none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BfdPackets {
+    /// Packets received and refused, by the rule of RFC 5880 or RFC 5881 they broke.
+    pub packets_discarded: BTreeMap<String, u64>,
+    /// Packets of ours by how late they were sent, in milliseconds at most (`1` … `500`, `more`); each in one class only.
+    pub packets_late: BTreeMap<String, u64>,
+    /// Periodic packets of ours that followed the one before after 75 to 100 % of the interval (RFC 5880 §6.8.7).
+    pub packets_in_window: u64,
+    /// Sooner.
+    pub packets_too_soon: u64,
+    /// Later.
+    pub packets_too_late: u64,
 }
 
 /// Why an address is or is not announced here (`explain`).

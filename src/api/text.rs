@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::model::{
-    Bfd, Database, Explain, Exposure, Learned, Neighbor, ObjectState, ReloadAction, ReloadReport, Route, Summary,
-    Wiring,
+    Bfd, BfdPackets, Database, Explain, Exposure, Learned, Neighbor, ObjectState, ReloadAction, ReloadReport, Route,
+    Summary, Wiring,
 };
 
 /// Whether to colour.
@@ -405,6 +405,29 @@ pub fn wiring(w: &Wiring, paint: Paint) -> String {
     grid.finish("nothing is wired")
 }
 
+/// What `show bfd` says of all sessions together, and of packets of no session.
+pub fn bfd_packets(p: &BfdPackets, paint: Paint) -> String {
+    let mut out = String::new();
+    let judged = p.packets_in_window + p.packets_too_soon + p.packets_too_late;
+    if judged > 0 {
+        let (within, soon, late) = (p.packets_in_window, p.packets_too_soon, p.packets_too_late);
+        let _ =
+            writeln!(out, "sent on time: {within} of {judged} within the jitter window, {soon} sooner, {late} later");
+    }
+    // In the order of the bounds, which is not that of the words.
+    let mut classes: Vec<_> = p.packets_late.iter().filter(|(_, count)| **count > 0).collect();
+    classes.sort_by_key(|(bound, _)| bound.parse::<u64>().unwrap_or(u64::MAX));
+    let name = |bound: &String| if bound == "more" { bound.clone() } else { format!("≤ {bound} ms") };
+    let classes: Vec<String> = classes.into_iter().map(|(bound, count)| format!("{}: {count}", name(bound))).collect();
+    if !classes.is_empty() {
+        let _ = writeln!(out, "sent late by: {}", classes.join(", "));
+    }
+    for (rule, count) in &p.packets_discarded {
+        let _ = writeln!(out, "{}: {count} × {rule}", paint.paint(Tone::Bad, "discarded"));
+    }
+    out
+}
+
 /// `show bfd`.
 pub fn bfd(all: &[Bfd], paint: Paint) -> String {
     let head =
@@ -421,7 +444,10 @@ pub fn bfd(all: &[Bfd], paint: Paint) -> String {
             format!("{} ms", s.receive_interval_ms),
             format!("{} ms", s.detection_time_ms),
             s.remote_state.clone(),
-            s.diagnostic.clone(),
+            match s.held_seconds {
+                Some(left) => format!("comes and goes: not relied on for {}", ago(left)),
+                None => s.diagnostic.clone(),
+            },
         ]);
     }
     grid.finish("no BFD sessions")

@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use super::args::Topic;
 use super::client::{Answer, ask};
 use super::output::{self, Failure};
-use crate::api::model::{DrainReport, Explain, ReloadReport};
+use crate::api::model::{DrainReport, Explain, ReloadReport, Summary};
 use crate::api::text;
 
 /// Prints one of the tables; `verbose`: everything about each neighbour.
@@ -27,7 +27,11 @@ pub(super) fn show(socket: &Path, topic: Topic, json: bool, verbose: bool) -> Re
         Topic::Learned => text::learned(&answer.read::<Vec<_>>()?, paint),
         Topic::Exposures => text::exposures(&answer.read::<Vec<_>>()?, paint),
         Topic::Wiring => text::wiring(&answer.read()?, paint),
-        Topic::Bfd => text::bfd(&answer.read::<Vec<_>>()?, paint),
+        Topic::Bfd => {
+            let summary: Summary = ask(socket, Method::GET, Topic::Summary.path(), &[])?.read()?;
+            let packets = summary.bfd.map(|packets| text::bfd_packets(&packets, paint)).unwrap_or_default();
+            text::bfd(&answer.read::<Vec<_>>()?, paint) + &packets
+        }
     })
 }
 

@@ -16,6 +16,18 @@ pub(super) fn read_named(config: &mut Config, problems: &mut Vec<Problem>) {
     let (prefixes, found) = read_prefix_files(&config.advertise.files);
     problems.extend(found);
     config.advertise.from_files = Arc::new(prefixes);
+    for authentication in config.bfd_profiles.values_mut().filter_map(|profile| profile.authentication.as_mut()) {
+        let (kind, longest) = (authentication.kind, authentication.kind.longest_key());
+        for key in &mut authentication.keys {
+            let Some(path) = &key.password_file else { continue };
+            let (password, found) = read_password(path);
+            let too_long = password.as_ref().is_some_and(|password| password.reveal().len() > longest);
+            let complaint = format!("password is longer than {longest} octets, the most {kind} takes");
+            problems.extend(found);
+            problems.extend(too_long.then(|| Problem::of_file(path, complaint)));
+            key.password = password;
+        }
+    }
     let neighbors = config.bgp.neighbors.iter_mut().map(|n| (&n.password_file, &mut n.peer.password));
     let ranges = config.bgp.listen_ranges.iter_mut().map(|r| (&r.password_file, &mut r.range.template.password));
     for (path, password) in neighbors.chain(ranges) {
@@ -222,6 +234,27 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn bfd_keys_are_read_from_their_files_and_one_that_does_not_fit_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "[bgp]\nasn = 1\nrouter_id = \"10.0.0.1\"\n[bfd.profiles.x.authentication]\ntype = \"md5\"\n\
+                    keys = [{ id = 1, password_file = \"key\" }]\n";
+        let file = directory.path().join("c.toml");
+        std::fs::write(&file, text).unwrap();
+        for (key, read) in [("0123456789abcdef\n", true), ("0123456789abcdefg\n", false), ("", false)] {
+            std::fs::write(directory.path().join("key"), key).unwrap();
+            let outcome = crate::config::load(&file).into_result();
+            let shown = outcome.as_ref().err().map(|p| p.0.iter().map(ToString::to_string).collect::<String>());
+            assert_eq!(outcome.is_ok(), read, "{shown:?}");
+            assert!(!shown.unwrap_or_default().contains("0123"), "a key is never shown");
+            if let Ok((config, _)) = outcome {
+                assert!(config.bfd_profiles["x"].authentication.as_ref().unwrap().keys().is_some());
+            }
+        }
+        std::fs::remove_file(directory.path().join("key")).unwrap();
+        assert!(crate::config::load(&file).into_result().is_err(), "without its key it must not start");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::bfd::SessionConfig;
+use bgp::bfd::{AuthKind, Keys, SessionConfig};
 use bgp::policy::PrefixList;
-use bgp::speaker::{self, PeerConfig, SpeakerConfig};
+use bgp::speaker::{self, PeerConfig, Secret, SpeakerConfig};
 use ipnet::IpNet;
 
 use crate::desired::{self, Rules, TenantAdvertisement};
@@ -21,7 +21,7 @@ pub struct Config {
     /// `[bgp]`.
     pub bgp: Bgp,
     /// `[bfd.profiles]`, by name.
-    pub bfd_profiles: BTreeMap<String, SessionConfig>,
+    pub bfd_profiles: BTreeMap<String, BfdProfile>,
     /// `[prefix_lists]`, by name.
     pub prefix_lists: BTreeMap<String, Arc<PrefixList>>,
     /// `[advertise]`.
@@ -111,6 +111,53 @@ pub struct NeighborBfd {
     pub profile: String,
     /// BGP waits for BFD to be up.
     pub strict: bool,
+    /// A failure of BFD leaves the routes to graceful restart.
+    pub graceful: bool,
+}
+
+/// One of `[bfd.profiles]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BfdProfile {
+    /// Intervals, multiplier and role.
+    pub session: SessionConfig,
+    /// A path that comes and goes is not relied on at once.
+    pub damping: bool,
+    /// How packets are authenticated; `None`: not at all.
+    pub authentication: Option<BfdAuthentication>,
+}
+
+impl Default for BfdProfile {
+    fn default() -> Self {
+        Self { session: SessionConfig::default(), damping: true, authentication: None }
+    }
+}
+
+/// `authentication` of a BFD profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BfdAuthentication {
+    /// Auth Type.
+    pub kind: AuthKind,
+    /// The first one signs, all are accepted.
+    pub keys: Vec<BfdKey>,
+}
+
+/// A key of a BFD profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BfdKey {
+    /// Auth Key ID.
+    pub id: u8,
+    /// The key, whether it stood in the file or in a file of its own.
+    pub password: Option<Secret>,
+    /// Where it was read from; absolute.
+    pub password_file: Option<PathBuf>,
+}
+
+impl BfdAuthentication {
+    /// The keys; `None` if one is missing or unusable, in which case nothing may go out without.
+    pub fn keys(&self) -> Option<Keys> {
+        let key = |key: &BfdKey| Some((key.id, key.password.as_ref()?.reveal().as_bytes().to_vec()));
+        Keys::new(self.kind, self.keys.iter().map(key).collect::<Option<Vec<_>>>()?)
+    }
 }
 
 /// `[advertise]`: routes of the host itself.

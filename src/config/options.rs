@@ -58,6 +58,7 @@ options! {
     max_prefixes: MaxPrefixes,
     bfd: Switch<String>,
     bfd_strict: bool,
+    bfd_graceful: bool,
     role: Role,
     role_strict: bool,
     enforce_first_as: bool,
@@ -105,6 +106,7 @@ impl Options {
             max_prefixes: get("max_prefixes").and_then(|v| max_prefixes(&v, doc)),
             bfd: get("bfd").and_then(|v| name_or_false(&v, doc, "a BFD profile")),
             bfd_strict: get("bfd_strict").and_then(|v| v.bool(doc)),
+            bfd_graceful: get("bfd_graceful").and_then(|v| v.bool(doc)),
             role: get("role").and_then(|v| role(&v, doc)),
             role_strict: get("role_strict").and_then(|v| v.bool(doc)),
             enforce_first_as: get("enforce_first_as").and_then(|v| v.bool(doc)),
@@ -137,10 +139,12 @@ impl Options {
             let hint = format!("leave it out: the link-local address of {name} is used");
             doc.error_hint(&local.span, "'local_address' cannot be chosen for a neighbour without a number", hint);
         }
-        if let (Some(strict), None | Some(At { value: None, .. })) = (&self.bfd_strict, &self.bfd)
-            && strict.value
-        {
-            doc.error_hint(&strict.span, "'bfd_strict' without 'bfd'", "name a profile: bfd = \"…\"");
+        for (key, flag) in [("bfd_strict", &self.bfd_strict), ("bfd_graceful", &self.bfd_graceful)] {
+            if let (Some(flag), None | Some(At { value: None, .. })) = (flag, &self.bfd)
+                && flag.value
+            {
+                doc.error_hint(&flag.span, format!("'{key}' without 'bfd'"), "name a profile: bfd = \"…\"");
+            }
         }
         self.check_role(doc, our_as);
         self.check_local_as(doc, our_as);
@@ -283,7 +287,7 @@ fn local_as(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<LocalAs>> {
     Some(value.at(LocalAs { asn: number?.value, replace_as }))
 }
 
-fn key(password: Option<&Value<'_>>, file: Option<&Value<'_>>, doc: &Doc<'_>) -> Option<At<Key>> {
+pub(super) fn key(password: Option<&Value<'_>>, file: Option<&Value<'_>>, doc: &Doc<'_>) -> Option<At<Key>> {
     if let (Some(_), Some(file)) = (password, file) {
         doc.error_hint(&file.span, "both 'password' and 'password_file'", "keep one of them");
     }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::bfd::SessionConfig;
+use bgp::bfd::AuthKind;
 use bgp::policy::PrefixList;
 use ipnet::IpNet;
 
-use super::model::{Advertise, Api, Config, Fib, Ovn, Tls, Wiring};
+use super::model::{Advertise, Api, BfdAuthentication, BfdKey, BfdProfile, Config, Fib, Ovn, Tls, Wiring};
 use super::options;
 use super::read::{At, Doc, Table, Value};
 use super::speaker::{self, Defined};
@@ -21,7 +21,7 @@ use crate::ovsdb::remote::Remote;
 pub(super) fn root(root: &mut Table<'_>, doc: &Doc<'_>, file: &Path) -> Option<Config> {
     let directory = file.parent().unwrap_or(Path::new(""));
     let prefix_lists = section(root, doc, "prefix_lists", |t| prefix_lists(t, doc)).unwrap_or_default();
-    let bfd_profiles = section(root, doc, "bfd", |t| bfd_profiles(t, doc)).unwrap_or_default();
+    let bfd_profiles = section(root, doc, "bfd", |t| bfd_profiles(t, doc, directory)).unwrap_or_default();
     let advertise = section(root, doc, "advertise", |t| advertise(t, doc, directory)).unwrap_or_default();
     let defined = Defined { prefix_lists: &prefix_lists, bfd_profiles: &bfd_profiles, prefixes: &advertise.prefixes };
     let bgp = section(root, doc, "bgp", |t| speaker::read(t, doc, &defined));
@@ -83,15 +83,16 @@ fn prefix_lists(table: &mut Table<'_>, doc: &Doc<'_>) -> BTreeMap<String, Arc<Pr
     table.entries().filter_map(read).collect()
 }
 
-fn bfd_profiles(table: &mut Table<'_>, doc: &Doc<'_>) -> BTreeMap<String, SessionConfig> {
+fn bfd_profiles(table: &mut Table<'_>, doc: &Doc<'_>, directory: &Path) -> BTreeMap<String, BfdProfile> {
     let Some(profiles) = table.table(doc, "profiles") else {
         return BTreeMap::new();
     };
     let read = |(name, value): (At<String>, Value<'_>)| {
         let mut table = value.table(doc)?;
-        let mut profile = SessionConfig::default();
+        let mut profile = BfdProfile::default();
+        let session = &mut profile.session;
         for (key, field) in
-            [("transmit_interval", &mut profile.transmit_interval), ("receive_interval", &mut profile.receive_interval)]
+            [("transmit_interval", &mut session.transmit_interval), ("receive_interval", &mut session.receive_interval)]
         {
             if let Some(interval) = table.get(key).and_then(|v| bfd_interval(&v, doc)) {
                 *field = interval;
@@ -99,13 +100,72 @@ fn bfd_profiles(table: &mut Table<'_>, doc: &Doc<'_>) -> BTreeMap<String, Sessio
         }
         let multiplier = table.get("detect_multiplier").and_then(|v| v.integer(doc, 1..=255, "a number of packets"));
         if let Some(multiplier) = multiplier {
-            profile.detect_multiplier = multiplier.value;
+            session.detect_multiplier = multiplier.value;
         }
-        profile.passive = table.get("passive").and_then(|v| v.bool(doc)).is_some_and(|at| at.value);
+        session.passive = table.get("passive").and_then(|v| v.bool(doc)).is_some_and(|at| at.value);
+        profile.damping = table.get("damping").and_then(|v| v.bool(doc)).is_none_or(|at| at.value);
+        if let Some(mut table) = table.table(doc, "authentication") {
+            profile.authentication = bfd_authentication(&mut table, doc, directory);
+            table.finish(doc);
+        }
         table.finish(doc);
         Some((name.value, profile))
     };
     profiles.entries().filter_map(read).collect()
+}
+
+fn bfd_authentication(table: &mut Table<'_>, doc: &Doc<'_>, directory: &Path) -> Option<BfdAuthentication> {
+    let kinds = [
+        AuthKind::SimplePassword,
+        AuthKind::KeyedMd5,
+        AuthKind::MeticulousKeyedMd5,
+        AuthKind::KeyedSha1,
+        AuthKind::MeticulousKeyedSha1,
+    ];
+    let names = kinds.map(|kind| (kind.to_string(), kind));
+    let words: Vec<(&str, AuthKind)> = names.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+    let (kind, keys) = (table.get("type"), table.get("keys"));
+    if kind.is_none() || keys.is_none() {
+        let hint = "type = \"meticulous-sha1\", keys = [{ id = 1, password_file = \"…\" }]";
+        doc.error_hint(&table.span, "'authentication' needs 'type' and 'keys'", hint);
+    }
+    // After a complaint a stand-in lets the rest be looked at as well.
+    let kind = kind.and_then(|v| v.word(doc, &words)).map_or(AuthKind::MeticulousKeyedSha1, |at| at.value);
+    let keys = keys?;
+    let items = keys.array(doc)?;
+    let mut found: Vec<BfdKey> = Vec::new();
+    for item in &items {
+        let mut table = item.table(doc)?;
+        let id = table.get("id").and_then(|v| v.integer(doc, 0..=255, "an Auth Key ID"));
+        let (password, file) = (table.get("password"), table.get("password_file"));
+        let secret = options::key(password.as_ref(), file.as_ref(), doc);
+        let span = table.span.clone();
+        table.finish(doc);
+        let (Some(id), Some(secret)) = (id, secret) else {
+            if password.is_none() && file.is_none() {
+                doc.error_hint(&span, "a key without a password", "password or password_file");
+            }
+            continue;
+        };
+        if found.iter().any(|key| key.id == id.value) {
+            doc.error(&id.span, format!("there are two keys with id {}", id.value));
+        }
+        let (password, password_file) = match secret.value {
+            options::Key::Inline(secret) => (Some(secret), None),
+            options::Key::File(path) => (None, Some(directory.join(path))),
+        };
+        if password.as_ref().is_some_and(|secret| secret.reveal().len() > kind.longest_key()) {
+            doc.error(
+                &secret.span,
+                format!("'password' is longer than {} octets, the most {kind} takes", kind.longest_key()),
+            );
+        }
+        found.push(BfdKey { id: id.value, password, password_file });
+    }
+    if items.is_empty() {
+        doc.error(&keys.span, "'keys' is empty: nobody could sign");
+    }
+    Some(BfdAuthentication { kind, keys: found })
 }
 
 fn bfd_interval(value: &Value<'_>, doc: &Doc<'_>) -> Option<Duration> {

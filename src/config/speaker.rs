@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use bgp::bfd::SessionConfig;
 use bgp::policy::{ExportRule, PrefixList};
 use bgp::speaker::{BGP_PORT, GracefulRestart, PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
 use bgp::types::Asn;
 use ipnet::IpNet;
 
-use super::model::{Bgp, Neighbor, NeighborBfd};
+use super::model::{BfdProfile, Bgp, Neighbor, NeighborBfd};
 use super::options::{self, Key, Options};
 use super::read::{At, Doc, Span, Table, Value};
 
@@ -19,7 +18,7 @@ mod ranges;
 /// What neighbours may refer to.
 pub(super) struct Defined<'a> {
     pub(super) prefix_lists: &'a BTreeMap<String, Arc<PrefixList>>,
-    pub(super) bfd_profiles: &'a BTreeMap<String, SessionConfig>,
+    pub(super) bfd_profiles: &'a BTreeMap<String, BfdProfile>,
     /// `[advertise] prefixes`: the router identifier may come from there.
     pub(super) prefixes: &'a [IpNet],
 }
@@ -244,7 +243,8 @@ impl Neighbors<'_, '_> {
                 let defined = self.defined.bfd_profiles.keys().map(String::as_str);
                 doc.undefined(&name, "BFD profile", "bfd.profiles", defined);
             }
-            Some(NeighborBfd { profile, strict: options.bfd_strict.as_ref().is_some_and(|s| s.value) })
+            let flag = |at: &Option<At<bool>>| at.as_ref().is_some_and(|at| at.value);
+            Some(NeighborBfd { profile, strict: flag(&options.bfd_strict), graceful: flag(&options.bfd_graceful) })
         });
         let mut peer: PeerConfig = options.peer_config(address);
         peer.wait_for_bfd = bfd.as_ref().is_some_and(|bfd| bfd.strict);

@@ -122,7 +122,7 @@ fn the_contract_is_read() {
     assert_eq!(numbered.peer.remote_as, RemoteAs::Number(65001));
     assert_eq!(numbered.peer.local_address, Some("10.0.0.2".parse().unwrap()));
     assert_eq!(numbered.peer.prefix_list_in, None);
-    assert_eq!(config.bfd_profiles.get("fabric"), Some(&bgp::bfd::SessionConfig::default()));
+    assert_eq!(config.bfd_profiles.get("fabric"), Some(&BfdProfile::default()));
     assert_eq!(config.fib.install.as_ref().unwrap().name(), "only-default");
     let ovn = config.ovn.unwrap();
     assert_eq!(ovn.tls.unwrap().key, Path::new("/etc/ovn-bgpd/k"));
@@ -610,6 +610,32 @@ fn listen_ranges_have_options_like_neighbours() {
     }
 }
 
+#[test]
+fn bfd_packets_are_authenticated_with_the_first_key_and_secrets_are_not_shown() {
+    let keys = "[bfd.profiles.fabric.authentication]\ntype = \"sha1\"\n\
+                keys = [{ id = 7, password = \"hush\" }, { id = 3, password_file = \"bfd.key\" }]\n[bfd.profiles.fabric]";
+    let text = CONTRACT.replace("[bfd.profiles.fabric]", keys);
+    let profile = &read(&text).config.unwrap().bfd_profiles["fabric"];
+    let authentication = profile.authentication.as_ref().unwrap();
+    assert_eq!(authentication.keys[0].password.as_ref().unwrap().reveal(), "hush");
+    assert_eq!(authentication.keys[1].password_file.as_deref(), Some(Path::new("/etc/ovn-bgpd/bfd.key")));
+    assert_eq!(authentication.keys(), None, "nothing goes out before every key is known");
+    assert!(!format!("{profile:?}").contains("hush"));
+
+    for (line, instead, expected) in [
+        ("\"sha1\"", "\"sha256\"", "'type' cannot be \"sha256\""),
+        ("type = \"sha1\"", "", "'authentication' needs 'type' and 'keys'"),
+        ("id = 3", "id = 7", "there are two keys with id 7"),
+        ("id = 3, password_file = \"bfd.key\"", "id = 3", "a key without a password"),
+        ("\"hush\"", "\"a key of twenty-one oct\"", "'password' is longer than 20 octets, the most sha1 takes"),
+        ("keys = [{ id = 7", "keys = [] # [{ id = 7", "'keys' is empty: nobody could sign"),
+    ] {
+        let shown = problems(&text.replace(line, instead)).join("\n");
+        assert!(shown.contains(expected), "{instead}: {shown}");
+        assert!(!shown.contains("hush") && !shown.contains("twenty-one"), "{shown}");
+    }
+}
+
 /// The keys of every table, as the reader itself names them when it meets one it does not know.
 fn known_keys() -> Vec<(&'static str, Vec<String>)> {
     let tables = [
@@ -623,6 +649,8 @@ fn known_keys() -> Vec<(&'static str, Vec<String>)> {
         ("bgp.peer_groups.local_as", "[bgp.peer_groups.x.local_as]"),
         ("bfd", "[bfd]"),
         ("bfd.profiles", "[bfd.profiles.x]"),
+        ("bfd.authentication", "[bfd.profiles.x.authentication]"),
+        ("bfd.keys", "[[bfd.profiles.x.authentication.keys]]"),
         ("advertise", "[advertise]"),
         ("fib", "[fib]"),
         ("ovn", "[ovn]"),

@@ -1,9 +1,10 @@
 //! BFD as the agent sees it: which neighbours are watched, and what the API says of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bgp::bfd::{Lateness, SessionKey};
+use bgp::bfd::{Discard, Lateness, Punctuality, SessionKey};
 use bgp::driver::Handle as Speaker;
 use bgp::driver::bfd::{Handle, Peers, SessionStatus, Snapshot, Watched, spawn};
 use bgp::speaker::PeerAddress;
@@ -14,6 +15,9 @@ use prometheus_client::registry::Registry;
 
 use crate::api::model;
 use crate::config::{Config, Neighbor};
+
+/// A reload of large tables takes less.
+const RELOAD: Duration = Duration::from_secs(1);
 
 /// The thread, once there is somebody to watch.
 #[derive(Default)]
@@ -32,6 +36,14 @@ impl Bfd {
         }
         if let Some(handle) = &self.handle {
             handle.set_peers(peers);
+        }
+    }
+
+    /// A reload may take the processor away from a thread that does not run before everything else: the neighbours are told first.
+    pub(super) fn expect_reload(&self) {
+        if let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_real_time()) {
+            // A thread that is gone has nothing to tell.
+            let _ = handle.expect_pause(RELOAD);
         }
     }
 
@@ -57,11 +69,20 @@ impl Bfd {
 /// Whom a configuration wants to be watched. A neighbour that is shut down has no session to lose.
 fn peers(config: &Config) -> Peers {
     let watched = config.bgp.neighbors.iter().filter(|n| n.peer.shutdown.is_none()).filter_map(|neighbor| {
-        let profile = config.bfd_profiles.get(&neighbor.bfd.as_ref()?.profile)?;
+        let bfd = neighbor.bfd.as_ref()?;
+        let profile = config.bfd_profiles.get(&bfd.profile)?;
+        let keys = match &profile.authentication {
+            // Not read without all its keys; and never without any where some are wanted.
+            Some(authentication) => Some(authentication.keys()?),
+            None => None,
+        };
         let watched = Watched {
-            config: *profile,
+            config: profile.session,
             local: neighbor.peer.local_address,
             interface: neighbor.peer.bind_interface.clone(),
+            keys,
+            graceful: bfd.graceful,
+            damping: profile.damping,
         };
         Some((neighbor.peer.address.clone(), watched))
     });
@@ -70,7 +91,7 @@ fn peers(config: &Config) -> Peers {
 
 /// A session as the API shows it.
 fn session(config: &Config, status: SessionStatus) -> model::Bfd {
-    let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
+    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1000.0;
     let neighbor = status.peer.as_ref().and_then(|peer| config.bgp.neighbors.iter().find(|n| n.peer.address == *peer));
     let name = match &status.key.interface {
         Some(interface) => format!("{}%{interface}", status.key.peer),
@@ -98,7 +119,32 @@ fn session(config: &Config, status: SessionStatus) -> model::Bfd {
         packets_dropped: status.counters.dropped,
         up_count: status.counters.up,
         down_count: status.counters.down,
+        authentication: status.authentication.map(|kind| kind.to_string()),
+        held_seconds: status.held_for.map(|left| left.as_secs_f64()),
+        packets: packets(&status.discards, &status.punctuality),
     }
+}
+
+/// What was counted, as the API shows it.
+fn packets(discards: &BTreeMap<Discard, u64>, punctuality: &Punctuality) -> model::BfdPackets {
+    model::BfdPackets {
+        packets_discarded: discards.iter().map(|(rule, count)| (rule.to_string(), *count)).collect(),
+        packets_late: classes(punctuality).collect(),
+        packets_in_window: punctuality.in_window,
+        packets_too_soon: punctuality.too_soon,
+        packets_too_late: punctuality.too_late,
+    }
+}
+
+/// Upper bounds in milliseconds, and how many packets were so late.
+fn classes(punctuality: &Punctuality) -> impl Iterator<Item = (String, u64)> {
+    let bounds = Lateness::BOUNDS.iter().map(ToString::to_string).chain(["more".to_owned()]);
+    bounds.zip(punctuality.lateness.counts().to_vec())
+}
+
+/// All sessions together, and packets of none.
+pub(super) fn totals(snapshot: &Snapshot) -> model::BfdPackets {
+    packets(&snapshot.discards, &snapshot.punctuality)
 }
 
 /// All sessions as the API shows them.
@@ -125,6 +171,11 @@ struct Late {
     at_most_ms: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Window {
+    jitter_window: &'static str,
+}
+
 /// What is counted for all sessions together.
 pub(super) fn register_metrics(registry: &mut Registry, snapshot: &Snapshot) {
     let discarded = Family::<Rule, Counter>::default();
@@ -133,9 +184,14 @@ pub(super) fn register_metrics(registry: &mut Registry, snapshot: &Snapshot) {
     }
     registry.register("bfd_packets_discarded", "BFD packets received and refused, by rule", discarded);
     let late = Family::<Late, Counter>::default();
-    let bounds = Lateness::BOUNDS.iter().map(ToString::to_string).chain(["more".to_owned()]);
-    for (at_most_ms, count) in bounds.zip(snapshot.punctuality.lateness.counts()) {
-        late.get_or_create(&Late { at_most_ms }).inc_by(*count);
+    for (at_most_ms, count) in classes(&snapshot.punctuality) {
+        late.get_or_create(&Late { at_most_ms }).inc_by(count);
     }
     registry.register("bfd_packets_late", "BFD packets of ours by how late they were sent", late);
+    let window = Family::<Window, Counter>::default();
+    let Punctuality { in_window, too_soon, too_late, .. } = snapshot.punctuality;
+    for (window_part, count) in [("within", in_window), ("sooner", too_soon), ("later", too_late)] {
+        window.get_or_create(&Window { jitter_window: window_part }).inc_by(count);
+    }
+    registry.register("bfd_packets_paced", "Periodic BFD packets of ours by the time since the one before", window);
 }

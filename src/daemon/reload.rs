@@ -7,6 +7,9 @@ use crate::api::model::{ReloadAction, ReloadNeighbor, ReloadReport};
 use crate::config::{self, Config, Neighbor};
 use crate::desired::{Options, Rules};
 
+/// Changing so many prefixes keeps the processor busy for a noticeable time.
+const LARGE: usize = 10_000;
+
 /// Reads the configuration file again. With an error in it nothing changes; with `dry_run` nothing changes either way.
 pub(super) fn reload(agent: &mut Agent, dry_run: bool) -> ReloadReport {
     let new = match config::load(&agent.config.file).into_result() {
@@ -25,6 +28,10 @@ pub(super) fn reload(agent: &mut Agent, dry_run: bool) -> ReloadReport {
     if !dry_run {
         if let Err(error) = agent.locks.extend(&new) {
             return ReloadReport { accepted: false, problems: vec![error.to_string()], ..report };
+        }
+        let large = new.advertise.from_files.len() >= LARGE && new.advertise != agent.config.advertise;
+        if large {
+            agent.bfd.expect_reload();
         }
         tracing::info!(neighbors = ?summary(&report), changes = ?report.changes, "configuration reloaded");
         for what in &report.restart_needed {
@@ -57,8 +64,10 @@ fn compare(old: &Config, started: &Config, new: &Config, dry_run: bool) -> Reloa
         };
         let change = classify(&before.peer, &neighbor.peer);
         let profile = |neighbor: &Neighbor| neighbor.bfd.as_ref().map(|bfd| bfd.profile.clone());
+        let graceful = |neighbor: &Neighbor| neighbor.bfd.as_ref().is_some_and(|bfd| bfd.graceful);
         let bfd = (profile(&before) != profile(neighbor)).then_some(&"bfd");
-        let keys = change.keys.iter().chain(&speaker.keys).chain(bfd);
+        let bfd_graceful = (graceful(&before) != graceful(neighbor)).then_some(&"bfd_graceful");
+        let keys = change.keys.iter().chain(&speaker.keys).chain(bfd).chain(bfd_graceful);
         neighbors.push(ReloadNeighbor {
             neighbor: name,
             action: action(change.impact.max(speaker.impact)),

@@ -67,8 +67,13 @@ impl Source for Daemon {
         let neighbors = self.speaker.neighbors().await?;
         let learned = self.speaker.learned().await?;
         let mut warnings = self.speaker.listen_failures().await;
-        warnings.extend(self.ask_bfd().await?.failures.into_values());
-        self.ask(move |agent| agent.summary(&neighbors, learned.len(), warnings)).await
+        let bfd = self.ask_bfd().await?;
+        warnings.extend(bfd.failures.values().cloned());
+        self.ask(move |agent| {
+            let totals = agent.bfd.handle().is_some().then(|| bfd::totals(&bfd));
+            Summary { bfd: totals, ..agent.summary(&neighbors, learned.len(), warnings) }
+        })
+        .await
     }
 
     async fn neighbors(&self) -> Result<Vec<Neighbor>, Unavailable> {
@@ -170,6 +175,8 @@ impl Agent {
         let wired = desired.exposures.iter().filter(|e| self.is_wired(e)).count();
         let announced = desired.exposures.iter().filter(|e| self.is_announced(&e.address)).count();
         Summary {
+            // Only its thread knows.
+            bfd: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             router_id: self.config.bgp.speaker.router_id.to_string(),
             asn: self.config.bgp.speaker.asn,

@@ -123,7 +123,7 @@ router ospf
     assert_eq!(left.peer.max_prefixes, Some(MaxPrefixes { limit: 100, warning: 90, action }));
     assert_eq!(left.peer.prefix_list_in.as_ref().unwrap().name(), "DEFAULT", "by way of the route-map");
     assert_eq!(left.bfd.as_ref().unwrap().profile, "fast");
-    assert_eq!(config.bfd_profiles["fast"].transmit_interval.as_millis(), 100);
+    assert_eq!(config.bfd_profiles["fast"].session.transmit_interval.as_millis(), 100);
     assert_eq!(right.peer.multihop, Some(3));
     assert_eq!(right.peer.role, Some(bgp::policy::Role::Customer));
     assert!(right.peer.families.contains(bgp::types::Family::Ipv6));
