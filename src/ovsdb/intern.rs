@@ -24,8 +24,8 @@ impl PartialEq for Interner {
 }
 
 impl Interner {
-    /// The hosts and networks of a large cloud fit several times; a quarter of a megabyte.
-    const SLOTS: usize = 1 << 14;
+    /// The hosts and networks one host has to do with fit several times.
+    const SLOTS: usize = 1 << 10;
     /// Longer strings hardly ever repeat.
     const LONGEST: usize = 64;
 

@@ -1,6 +1,6 @@
 //! The rows a monitor has collected, and what the server's updates do to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use super::decode::column;
 use super::intern::Interner;
 use super::schema::{ColumnType, Schema};
-use super::value::{Database, Row, Table, Uuid, Value};
+use super::table::StagedRows;
+use super::value::{Database, Row, Uuid, Value};
 
 /// A table somebody wants to follow.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +82,15 @@ pub struct Applied {
     pub malformed: Vec<Malformed>,
 }
 
+/// The rows of a dump of which not all has arrived.
+#[derive(Debug, Default)]
+pub struct Staged {
+    tables: BTreeMap<Arc<str>, StagedRows>,
+    malformed: HashSet<(Arc<str>, Uuid)>,
+    /// Those of them that were not known before.
+    told: Vec<Malformed>,
+}
+
 /// An update that cannot be applied: the copy is not to be trusted any more.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
@@ -115,13 +125,25 @@ pub struct Missing {
 }
 
 /// The copy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replica {
     tables: BTreeMap<Arc<str>, Vec<Column>>,
     database: Database,
     interner: Interner,
     /// Rows reported once and not kept.
     malformed: HashSet<(Arc<str>, Uuid)>,
+}
+
+impl Default for Replica {
+    fn default() -> Self {
+        Self {
+            tables: BTreeMap::new(),
+            database: Database::new(),
+            // Rows are packed at once: there is nobody to share strings with.
+            interner: Interner::off(),
+            malformed: HashSet::new(),
+        }
+    }
 }
 
 impl Replica {
@@ -160,37 +182,53 @@ impl Replica {
         self.tables.iter().map(|(table, columns)| (table, columns.iter().map(|c| &c.name)))
     }
 
-    /// Replaces everything by a complete dump. Nothing changes if the dump is malformed.
-    pub fn replace(&mut self, dump: &str) -> Result<Applied, UpdateError> {
-        let emptied = |name: &Arc<str>| self.database.get(name).map(Table::emptied).unwrap_or_default();
-        let mut new: Database = self.tables.keys().map(|name| (name.clone(), emptied(name))).collect();
-        let mut applied = Applied::default();
-        let before = std::mem::take(&mut self.malformed);
-        let (tables, interner, malformed) = (&self.tables, &mut self.interner, &mut self.malformed);
-        let outcome = each_row(dump, &mut |name, uuid, update| {
-            let (Some((name, columns)), RowUpdate::Whole(cells)) = (tables.get_key_value(name), update) else {
-                return Ok(());
-            };
-            match whole(columns, &cells, interner) {
-                Ok(row) => {
-                    new.entry(name.clone()).or_default().insert(uuid, row);
-                }
-                Err((column, why)) => {
-                    if !before.contains(&(name.clone(), uuid)) {
-                        applied.malformed.push(Malformed { table: name.clone(), row: uuid, column, why });
-                    }
-                    malformed.insert((name.clone(), uuid));
-                }
+    /// Takes in one row of a complete dump that is arriving. Nothing changes before [`Replica::replace`].
+    pub fn stage(&mut self, staged: &mut Staged, table: &str, uuid: Uuid, update: &[u8]) -> Result<(), UpdateError> {
+        let text = std::str::from_utf8(update).map_err(serde::de::Error::custom).map_err(UpdateError::Json)?;
+        let update: RowUpdate<'_> = serde_json::from_str(text)?;
+        self.stage_update(staged, table, uuid, &update);
+        Ok(())
+    }
+
+    fn stage_update(&mut self, staged: &mut Staged, table: &str, uuid: Uuid, update: &RowUpdate<'_>) {
+        let (Some((name, columns)), RowUpdate::Whole(cells)) = (self.tables.get_key_value(table), update) else {
+            return;
+        };
+        match whole(columns, cells, &mut self.interner) {
+            Ok(row) => {
+                let table = self.database.entry(name.clone()).or_default();
+                table.stage(staged.tables.entry(name.clone()).or_default(), uuid, &row);
             }
-            Ok(())
-        });
-        if let Err(error) = outcome {
-            self.malformed = before;
-            return Err(error);
+            Err((column, why)) => {
+                if !self.malformed.contains(&(name.clone(), uuid)) {
+                    staged.told.push(Malformed { table: name.clone(), row: uuid, column, why });
+                }
+                staged.malformed.insert((name.clone(), uuid));
+            }
         }
-        applied.changes = differences(&self.database, &new);
-        self.database = new;
-        Ok(applied)
+    }
+
+    /// Replaces everything by a complete dump: the rows that were staged before and those in `dump`. Nothing changes if the dump
+    /// is malformed.
+    pub fn replace(&mut self, mut staged: Staged, dump: &str) -> Result<Applied, UpdateError> {
+        each_row(dump, &mut |name, uuid, update| {
+            self.stage_update(&mut staged, name, uuid, &update);
+            Ok(())
+        })?;
+        let mut changes = Changes::new();
+        self.database.retain(|name, table| {
+            let kept = self.tables.contains_key(name);
+            let changed = table.replace(staged.tables.remove(name).unwrap_or_default());
+            if !changed.is_empty() {
+                changes.insert(name.clone(), changed);
+            }
+            kept
+        });
+        for name in self.tables.keys() {
+            self.database.entry(name.clone()).or_default();
+        }
+        self.malformed = staged.malformed;
+        Ok(Applied { changes, malformed: staged.told })
     }
 
     /// Applies an update (any generation: `update`, `update2`, `update3`). Nothing changes if it is malformed.
@@ -312,14 +350,6 @@ pub(super) fn whole(columns: &[Column], cells: &Cells<'_>, interner: &mut Intern
         }
     }
     Ok(row)
-}
-
-/// Rows that are not the same in both; tables that are no longer followed are all change.
-fn differences(old: &Database, new: &Database) -> Changes {
-    let none = Table::default();
-    let names: BTreeSet<&Arc<str>> = old.keys().chain(new.keys()).collect();
-    let differ = |name| old.get(name).unwrap_or(&none).differences(new.get(name).unwrap_or(&none));
-    names.into_iter().map(|name| (name.clone(), differ(name))).filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
 /// One row of `<table-updates>` (RFC 7047 §4.1.6) or `<table-updates2>`.

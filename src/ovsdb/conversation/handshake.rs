@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Conversation, Event, Failure, Link, Outage, Output, Request, UpdateError};
 use crate::ovsdb::message;
-use crate::ovsdb::replica::{Replica, TableSpec};
+use crate::ovsdb::replica::{Replica, Staged, TableSpec};
 use crate::ovsdb::schema::{AtomType, ColumnType, Schema};
 use crate::ovsdb::value::{Atom, Row, Uuid, Value};
 
@@ -74,7 +74,7 @@ impl Conversation {
         // Before Open vSwitch 2.10 there is no such database: then there are no clusters either.
         if let Ok(dump) = result {
             let mut server = ServerStatus::new();
-            server.0.replace(dump)?;
+            server.0.replace(Staged::default(), dump)?;
             status = Some(server);
         }
         let Link::Up(session) = &mut self.link else { return Ok(()) };
@@ -199,7 +199,11 @@ impl Conversation {
             }
             MonitorMethod::Cond | MonitorMethod::Plain => (false, Uuid::nil(), result),
         };
-        let applied = if found { self.replica.update(updates)? } else { self.replica.replace(updates)? };
+        let staged = match &mut self.link {
+            Link::Up(session) => std::mem::take(&mut session.staged),
+            _ => Staged::default(),
+        };
+        let applied = if found { self.replica.update(updates)? } else { self.replica.replace(staged, updates)? };
         self.last_transaction = transaction;
         self.report(applied);
         if let Link::Up(session) = &mut self.link {

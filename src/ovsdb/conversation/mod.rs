@@ -22,14 +22,13 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
-use tokio_util::codec::Decoder;
 
 use self::backoff::Backoff;
 use self::handshake::{MonitorMethod, ServerStatus};
-use super::framing::Framing;
+use super::framing::{Framing, Piece};
 use super::message::{self, Envelope};
 use super::remote::Remote;
-use super::replica::{Applied, Replica, UpdateError};
+use super::replica::{Applied, Replica, Staged, UpdateError};
 pub use super::replica::{Changes, ColumnSpec, Malformed, Missing, TableSpec};
 use super::value::{Database, Uuid};
 
@@ -133,6 +132,8 @@ struct Session {
     last_received: Instant,
     probed: Option<Instant>,
     server: Option<ServerStatus>,
+    /// What has arrived of a dump.
+    staged: Staged,
     synced: Option<Instant>,
 }
 
@@ -274,6 +275,7 @@ impl Conversation {
                 last_received: now,
                 probed: None,
                 server: None,
+                staged: Staged::default(),
                 synced: None,
             }));
             self.ask_server();
@@ -293,9 +295,12 @@ impl Conversation {
             let Link::Up(session) = &mut self.link else { return };
             session.last_received = now;
             session.probed = None;
-            let outcome = match session.framing.decode(buffer) {
+            // Nothing else that is waited for at the same time is an object of objects.
+            let dump = session.pending.iter().any(|(_, request)| matches!(request, Request::Monitor(_)));
+            let outcome = match session.framing.next(buffer, dump) {
                 Ok(None) => return,
-                Ok(Some(message)) => self.message(now, &message),
+                Ok(Some(Piece::Message(message))) => self.message(now, &message),
+                Ok(Some(Piece::Row { table, uuid, update })) => self.row_of_dump(&table, &uuid, &update),
                 Err(error) => Err(Failure::Contents(error.to_string())),
             };
             if let Err(failure) = outcome {
@@ -319,6 +324,13 @@ impl Conversation {
         }
         // Missed changes of rows that the old condition left out would be missing for ever.
         self.last_transaction = Uuid::nil();
+    }
+
+    fn row_of_dump(&mut self, table: &str, uuid: &[u8], update: &[u8]) -> Result<(), Failure> {
+        let Link::Up(session) = &mut self.link else { return Ok(()) };
+        let uuid = Uuid::try_parse_ascii(uuid)
+            .map_err(|_| Failure::Contents(format!("'{}' is not a row UUID", String::from_utf8_lossy(uuid))))?;
+        Ok(self.replica.stage(&mut session.staged, table, uuid, update)?)
     }
 
     fn message(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Failure> {
