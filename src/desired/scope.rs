@@ -15,6 +15,8 @@ pub struct Scope {
     chassis: Chassis,
     gateways: BTreeSet<Uuid>,
     routers: BTreeSet<Id>,
+    /// NAT rows that one of the routers lists. Should another list them as well, whose they are may change.
+    nats: BTreeSet<Uuid>,
     /// Switches that have an interface of one of the routers.
     networks: BTreeSet<Id>,
     /// Switches that have a port of this host or one of the gateways: who has an address there that looks like a router's counts.
@@ -33,6 +35,7 @@ impl Scope {
         for host in [&facts.chassis.hostname, &facts.chassis.system_id] {
             scope.near.extend(view.ports_by_host(host).filter_map(|port| port.network.clone()));
         }
+        scope.nats = scope.routers.iter().flat_map(|id| view.routers(id)).flat_map(|row| row.nats.to_vec()).collect();
         let interfaces = scope.routers.iter().flat_map(|router| view.interfaces(router));
         scope.networks = interfaces.filter_map(|port| port.network.clone()).collect();
         scope
@@ -50,7 +53,9 @@ impl Scope {
             }),
             Touched::RouterPort(old, new) => either(old.as_ref(), new.as_ref(), |port| self.router_port(port)),
             Touched::Router(old, new) => either(old.as_ref(), new.as_ref(), |router| {
-                self.routers.contains(&router.id) || router.ports.iter().any(|port| self.gateways.contains(port))
+                self.routers.contains(&router.id)
+                    || router.ports.iter().any(|port| self.gateways.contains(port))
+                    || router.nats.iter().any(|nat| self.nats.contains(nat))
             }),
             Touched::Other => true,
         }
