@@ -185,6 +185,9 @@ fn run(case: &Path) -> Json {
     });
     let (view, warnings) = View::new(&database);
     let desired = desired::compute(&view, &facts, &options);
+    // The daemon sees less: of maps only the keys that mean something, of ports only those a rule may look at.
+    let (focused, _) = View::focused(facts.chassis.clone()).filled(&monitored(&database));
+    assert_eq!(desired::compute(&focused, &facts, &options), desired, "{}: focused", case.display());
     let exposures: Vec<_> = desired
         .exposures
         .iter()
@@ -211,6 +214,26 @@ fn run(case: &Path) -> Json {
     json!({
         "exposures": exposures, "refusals": refusals, "warnings": warnings, "wiring": wiring, "announced": announced,
     })
+}
+
+/// What the daemon monitors of a database.
+fn monitored(database: &Database) -> Database {
+    let mut out = Database::new();
+    for spec in ovn_bgpd::nb::tables() {
+        let Some(table) = database.get(&spec.name) else { continue };
+        let column = |mut row: ovn_bgpd::ovsdb::value::Row| {
+            row.retain(|name, value| {
+                let column = spec.columns.iter().find(|column| column.name == *name);
+                if let (Some(keys), Value::Map(pairs)) = (column.and_then(|c| c.keys.as_ref()), value) {
+                    pairs.retain(|(key, _)| matches!(key, Atom::String(key) if keys.contains(key)));
+                }
+                column.is_some()
+            });
+            row
+        };
+        out.insert(spec.name.clone(), table.iter().map(|(uuid, row)| (*uuid, column(row))).collect());
+    }
+    out
 }
 
 /// An object in the words of the tools that show it.

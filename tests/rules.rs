@@ -38,6 +38,17 @@ fn database(changes: &[Change], salt: u64) -> Database {
     database
 }
 
+const ADDRESSES: [&str; 8] = [
+    "10.0.0.1/32",
+    "10.0.0.2/32",
+    "192.0.2.1/32",
+    "192.0.2.7/32",
+    "10.0.0.50/32",
+    "2001:db8::2/128",
+    "10.0.0.0/24",
+    "203.0.113.1/32",
+];
+
 fn compute(database: &Database, options: &Options) -> Desired {
     desired::compute(&View::new(database).0, &facts(), options)
 }
@@ -47,12 +58,14 @@ fn follow(batches: &[Vec<Change>], options: &Options) -> Result<(), TestCaseErro
     let facts = facts();
     let mut database = database(&[], 0);
     let (mut view, _) = View::new(&database);
+    let mut focused = View::focused(facts.chassis.clone()).filled(&database).0;
     let mut before = desired::compute(&view, &facts, options);
     let mut kept = before.clone();
     let mut scope = Scope::new(&view, &facts);
     for batch in batches {
         let changed: Vec<_> = batch.iter().map(|change| apply(&mut database, change, 0)).collect();
-        let applied = view.apply(&database, changed);
+        let applied = view.apply(&database, changed.iter().copied());
+        let focused_applied = focused.apply(&database, changed.iter().copied());
         let (fresh, warnings) = View::new(&database);
         prop_assert_eq!(&view, &fresh);
         let mut bad: Vec<_> = view.bad().cloned().collect();
@@ -62,6 +75,16 @@ fn follow(batches: &[Vec<Change>], options: &Options) -> Result<(), TestCaseErro
         if !applied.touched.iter().any(|touched| scope.concerns(&view, touched)) {
             prop_assert_eq!(&before, &after);
         }
+        // What is left out of a focused view makes no difference.
+        prop_assert_eq!(&focused, &View::focused(facts.chassis.clone()).filled(&database).0);
+        prop_assert_eq!(&desired::compute(&focused, &facts, options), &after);
+        if !focused_applied.touched.iter().any(|touched| scope.concerns(&focused, touched)) {
+            prop_assert_eq!(&before, &after);
+        }
+        let mut updated = kept.clone();
+        if desired::update(&mut updated, &focused, &facts, options, &scope, &focused_applied.touched).is_some() {
+            prop_assert_eq!(&updated, &after);
+        }
         if desired::update(&mut kept, &view, &facts, options, &scope, &applied.touched).is_some() {
             prop_assert_eq!(&kept, &after);
         } else {
@@ -70,6 +93,16 @@ fn follow(batches: &[Vec<Change>], options: &Options) -> Result<(), TestCaseErro
         }
         before = after;
         scope = Scope::new(&view, &facts);
+    }
+    // It is found when somebody asks. Which of several rows is shown depends on their order.
+    for address in ADDRESSES {
+        let address = address.parse().unwrap();
+        let far = |view: &View| {
+            let steps = explain(view, &facts, options, address);
+            let nowhere = steps.last().is_some_and(|step| step.what.starts_with("no row of"));
+            (nowhere, steps.iter().all(|step| step.holds))
+        };
+        prop_assert_eq!(far(&focused.widened(&database, address)), far(&view));
     }
     Ok(())
 }
@@ -133,7 +166,7 @@ proptest! {
             let announced = desired.routes.contains_key(&exposure.address);
             prop_assert!(announced || !exposure.announce || exposure.waiting.is_some());
         }
-        for address in ["10.0.0.1/32", "10.0.0.2/32", "192.0.2.1/32", "192.0.2.7/32", "10.0.0.50/32", "2001:db8::2/128", "10.0.0.0/24", "203.0.113.1/32"] {
+        for address in ADDRESSES {
             let address = address.parse().unwrap();
             let steps = explain(&view, &facts, &options, address);
             let (last, others) = steps.split_last().unwrap();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use futures_util::FutureExt as _;
+use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::actuate::kernel::{Kernel, Scope as KernelScope};
@@ -11,14 +12,15 @@ use crate::actuate::ovs::{self, Ovs};
 use crate::actuate::rt_tables::RtTables;
 use crate::config;
 use crate::desired::wiring::Key;
-use crate::desired::{self, Delta, Desired, Options, Scope};
-use crate::host::Facts;
+use crate::desired::{self, Condition, Delta, Desired, Options, Scope};
 use crate::host::facts::{self, Overrides, SYSTEM_ID_OVERRIDE};
+use crate::host::{Chassis, Facts};
 use crate::nb::{self, Touched, View, Warning};
 use crate::ovsdb::client::Client;
 use crate::ovsdb::conversation::{Changes, Config, Event, TableSpec};
 use crate::ovsdb::remote::Remote;
 use crate::ovsdb::tls::TlsFiles;
+use crate::ovsdb::value::Database;
 
 /// More touched rows than this are computed from scratch.
 const MANY: usize = 64;
@@ -148,7 +150,7 @@ impl Ovn {
             certificate: tls.certificate.clone(),
             ca: tls.ca.clone(),
         });
-        let tables = TableSpec::list(nb::COLUMNS);
+        let tables = nb::tables();
         self.nb_remotes.clone_from(&remotes);
         let config = Config { shuffle: true, seed: self.seed, ..Config::new("OVN_Northbound", remotes, tables) };
         // A new place is a new database: what the old one said stands until the new one has been read completely.
@@ -196,13 +198,12 @@ impl Ovn {
             match event {
                 // Of the rows of the former database those that are not in this one have to go, and nobody else says so.
                 Event::Synced { .. } if std::mem::take(&mut link.replaces) => {
-                    let (view, warnings) = View::new(link.client.database());
-                    warnings.iter().for_each(warn);
-                    self.view = view;
+                    look(&mut self.view, &self.facts.chassis, link.client.database());
                     concerns = true;
                     self.others_changed = true;
                 }
-                Event::Changed(_) if link.replaces => {}
+                // All rows will be looked at once it is known for whom.
+                Event::Changed(_) if link.replaces || self.view.focus().is_none() => {}
                 Event::Changed(changes) => {
                     let applied = self.view.apply(link.client.database(), rows(&changes));
                     applied.warnings.iter().for_each(warn);
@@ -262,7 +263,31 @@ impl Ovn {
         let changed = facts != self.facts;
         self.others_changed |= changed;
         self.facts = facts;
+        self.focus();
         changed
+    }
+
+    /// The view is that of one host: under another name it is another one.
+    fn focus(&mut self) {
+        let chassis = &self.facts.chassis;
+        if !self.ovs.seen || self.view.focus().is_some_and(|focus| focus.chassis() == chassis) {
+            return;
+        }
+        let nothing = Database::new();
+        // Of a database that is about to take the place of another one not all may be there yet.
+        let database = self.nb.as_ref().filter(|link| !link.replaces).map_or(&nothing, |link| link.client.database());
+        look(&mut self.view, chassis, database);
+    }
+
+    /// Why an address is exposed here, or is not.
+    pub(super) fn explain(&self, address: IpNet) -> Vec<Condition> {
+        match self.nb.as_ref().filter(|link| !link.replaces) {
+            Some(link) => {
+                let view = self.view.widened(link.client.database(), address);
+                desired::explain(&view, &self.facts, &self.options, address)
+            }
+            None => desired::explain(&self.view, &self.facts, &self.options, address),
+        }
     }
 
     /// Says what is wrong in the local database, and which mapped bridge is missing: once, until it changes.
@@ -361,6 +386,14 @@ fn adopt_upstream(bridge: &str, table: u32, kernel: &mut Kernel) {
 
 fn rows(changes: &Changes) -> impl Iterator<Item = (&str, Uuid)> {
     changes.iter().flat_map(|(table, rows)| rows.iter().map(move |uuid| (&**table, *uuid)))
+}
+
+/// Looks at a whole database through the eyes of a host.
+fn look(view: &mut View, chassis: &Chassis, database: &Database) {
+    let (new, warnings) = View::focused(chassis.clone()).filled(database);
+    let known: BTreeSet<&Warning> = view.bad().collect();
+    warnings.iter().filter(|warning| !known.contains(warning)).for_each(warn);
+    *view = new;
 }
 
 fn warn(warning: &Warning) {

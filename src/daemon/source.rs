@@ -353,7 +353,7 @@ impl Agent {
                 steps.push(Step { condition, holds: true, detail: why });
             }
         }
-        let conditions = desired::explain(&ovn.view, &ovn.facts, ovn.options(), host);
+        let conditions = ovn.explain(host);
         steps.extend(conditions.into_iter().map(|c| Step { condition: c.what, holds: c.holds, detail: String::new() }));
         if let Some(missing) = self.reconciler.held_back().get(&host) {
             let detail = missing.iter().filter_map(|key| self.reconciler.failed().get(key)).cloned();

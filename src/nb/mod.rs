@@ -5,10 +5,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ovsdb::replica::TableSpec;
+
+mod focus;
 mod index;
 pub mod row;
 mod view;
 
+pub use focus::{Focus, Reach};
 pub use row::Warning;
 pub use view::{Applied, Touched, View};
 
@@ -23,6 +27,52 @@ pub const COLUMNS: &[(&str, &[&str])] = &[
     ("Load_Balancer", &["name", "vips", "external_ids"]),
     ("NB_Global", &["external_ids"]),
 ];
+
+/// The keys of their maps that mean something here. Writers touch others all the time.
+const KEYS: &[(&str, &str, &[&str])] = &[
+    ("Logical_Switch_Port", "options", &["requested-chassis", "network_name", "router-port"]),
+    (
+        "Logical_Switch_Port",
+        "external_ids",
+        &[
+            "neutron:network_name",
+            "neutron:host_id",
+            "neutron:cidrs",
+            "neutron:device_owner",
+            "neutron:device_id",
+            "neutron:subnet_pool_addr_scope4",
+            "neutron:subnet_pool_addr_scope6",
+        ],
+    ),
+    ("NAT", "external_ids", &["neutron:fip_network_id", "neutron:router_name"]),
+    ("Logical_Router_Port", "status", &["hosting-chassis"]),
+    ("Logical_Router_Port", "external_ids", &["neutron:network_name", "neutron:router_name"]),
+    (
+        "Load_Balancer",
+        "external_ids",
+        &[
+            "lr_ref",
+            "neutron:router_name",
+            "neutron:vip",
+            "neutron:vip_fip",
+            "neutron:vip_port_id",
+            "neutron:network_name",
+        ],
+    ),
+    ("NB_Global", "external_ids", &["neutron:fip-distributed"]),
+];
+
+/// What to monitor: [`COLUMNS`], and of maps only the keys that mean something.
+pub fn tables() -> Vec<TableSpec> {
+    let mut tables = TableSpec::list(COLUMNS);
+    for (table, column, keys) in KEYS {
+        tables = tables
+            .into_iter()
+            .map(|spec| if *spec.name == **table { spec.with_keys(column, keys) } else { spec })
+            .collect();
+    }
+    tables
+}
 
 /// What Neutron puts before the UUID in the names of switches and routers.
 const PREFIX: &str = "neutron-";

@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::Id;
+use super::focus::Focus;
 use super::index::Index;
 use super::row::{Bad, Global, LoadBalancer, Nat, Port, PortType, Router, RouterPort, StaticRoute, Switch, Warning};
 use crate::desired::owner;
@@ -17,7 +18,9 @@ use crate::ovsdb::value::{Database, Row, Uuid};
 /// Every Northbound row that parsed, with the indexes the rules need.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
-    ports: HashMap<Uuid, Arc<Port>>,
+    /// Which ports are kept; all if `None`.
+    pub(super) focus: Option<Focus>,
+    pub(super) ports: HashMap<Uuid, Arc<Port>>,
     switches: HashMap<Uuid, Arc<Switch>>,
     routers: HashMap<Uuid, Arc<Router>>,
     router_ports: HashMap<Uuid, Arc<RouterPort>>,
@@ -28,7 +31,7 @@ pub struct View {
     /// Bad rows: warned about once, until they change.
     bad: HashMap<Uuid, Warning>,
     /// Names of hosts and networks repeat in most rows.
-    interner: Interner,
+    pub(super) interner: Interner,
 
     ports_by_name: Index<Arc<str>>,
     ports_by_host: Index<Arc<str>>,
@@ -82,11 +85,16 @@ pub enum Touched {
 impl View {
     /// The view of a whole database, with the warnings about its bad rows.
     pub fn new(database: &Database) -> (Self, Vec<Warning>) {
-        let mut view = Self::default();
+        Self::default().filled(database)
+    }
+
+    /// This view, so far of no rows, with those of a whole database; and the warnings about its bad rows.
+    #[must_use]
+    pub fn filled(mut self, database: &Database) -> (Self, Vec<Warning>) {
         let rows = database.iter().flat_map(|(table, rows)| rows.keys().map(|uuid| (&**table, *uuid)));
-        let mut warnings = view.apply(database, rows).warnings;
+        let mut warnings = self.apply(database, rows).warnings;
         warnings.sort();
-        (view, warnings)
+        (self, warnings)
     }
 
     /// Takes over the rows that changed, appeared or went; `database` holds them as they are now.
@@ -100,6 +108,7 @@ impl View {
             match table {
                 Port::TABLE => {
                     let parsed = self.door(Port::TABLE, uuid, row, Port::parse, &mut out);
+                    let parsed = parsed.filter(|port| self.keeps(port));
                     self.put_port(uuid, parsed, &mut homeless, &mut out);
                 }
                 Nat::TABLE => {
@@ -138,6 +147,7 @@ impl View {
             }
         }
         self.house(&homeless, &mut out);
+        self.refocus(database, &mut out);
         out
     }
 
@@ -180,7 +190,7 @@ impl View {
         self.swap_port(uuid, old, new, out);
     }
 
-    fn swap_port(&mut self, uuid: Uuid, old: Option<Arc<Port>>, new: Option<Port>, out: &mut Applied) {
+    pub(super) fn swap_port(&mut self, uuid: Uuid, old: Option<Arc<Port>>, new: Option<Port>, out: &mut Applied) {
         if old.as_deref() == new.as_ref() {
             return;
         }
@@ -349,7 +359,7 @@ impl View {
         self.bad.values()
     }
 
-    /// Number of Logical_Switch_Port rows.
+    /// Number of ports kept.
     pub fn port_count(&self) -> usize {
         self.ports.len()
     }
@@ -472,11 +482,12 @@ impl View {
         self.nats.get(&uuid).map(|nat| &**nat)
     }
 
-    /// The NAT rows of a router: those it lists and those that name it, each once.
+    /// The NAT rows of a router: those that name it, and of those it lists the ones that name none.
     pub fn nats_of_router(&self, router: &Id) -> BTreeMap<Uuid, &Nat> {
         let listed = self.routers(router).flat_map(|router| router.nats.iter().copied());
         let named = self.nats_by_router.get(router);
-        listed.chain(named).filter_map(|uuid| Some((uuid, &**self.nats.get(&uuid)?))).collect()
+        let rows = listed.chain(named).filter_map(|uuid| Some((uuid, &**self.nats.get(&uuid)?)));
+        rows.filter(|(_, nat)| nat.router.as_ref().is_none_or(|named| named == router)).collect()
     }
 
     /// The router of a NAT row: what the row says, else the router that lists it.
