@@ -50,6 +50,8 @@ pub enum Step {
         /// Whether this is all we have to say, so that End-of-RIB may follow (RFC 4724 §3): after a restart a peer keeps our
         /// old routes until then.
         complete: bool,
+        /// They are about to be withdrawn: neighbours are asked to look elsewhere first (RFC 8326).
+        leaving: bool,
     },
     /// Do these operations in order, then call [`Reconciler::applied`] with those that failed.
     Apply(Vec<Op>),
@@ -91,13 +93,27 @@ pub struct Reconciler {
     retry_at: Option<Instant>,
     retries: u32,
     announced: Routes,
-    last_told: Option<(Arc<BTreeSet<IpNet>>, bool)>,
+    last_told: Option<Told>,
     failed: BTreeMap<Key, String>,
     held_back: Routes,
     /// Something of ours could not be removed.
     unwire_failed: bool,
-    draining: bool,
+    drain: Drain,
     passes: u64,
+}
+
+/// What the speaker was told last: the parts of a [`Step::Announce`].
+type Told = (Arc<BTreeSet<IpNet>>, bool, bool);
+
+/// Whether, and how far, traffic is being moved away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    No,
+    /// Neighbours are asked to look elsewhere; withdrawn when the time has come.
+    Asked {
+        until: Instant,
+    },
+    Withdrawn,
 }
 
 impl Reconciler {
@@ -123,7 +139,7 @@ impl Reconciler {
             failed: BTreeMap::new(),
             held_back: Routes::new(),
             unwire_failed: false,
-            draining: false,
+            drain: Drain::No,
             passes: 0,
         }
     }
@@ -153,9 +169,18 @@ impl Reconciler {
         }
     }
 
-    /// Withdraws everything (`true`), or takes it back. The wiring stays: traffic under way is still delivered.
-    pub fn drain(&mut self, drain: bool) {
-        self.draining = drain;
+    /// Moves traffic away: neighbours are asked to look elsewhere (RFC 8326), and after `wait` everything is withdrawn. The wiring
+    /// stays: traffic under way is still delivered. Asked again, the later word counts as long as nothing is withdrawn.
+    pub fn drain(&mut self, now: Instant, wait: Duration) {
+        if self.drain != Drain::Withdrawn {
+            self.drain = if wait.is_zero() { Drain::Withdrawn } else { Drain::Asked { until: now + wait } };
+            self.dirty = true;
+        }
+    }
+
+    /// Brings traffic back.
+    pub fn undrain(&mut self) {
+        self.drain = Drain::No;
         self.dirty = true;
     }
 
@@ -164,7 +189,7 @@ impl Reconciler {
         if !matches!(self.phase, Phase::Idle) {
             return None;
         }
-        [self.observe_at, self.audit_at, self.retry_at].into_iter().flatten().min()
+        [self.observe_at, self.audit_at, self.retry_at, self.withdraw_at()].into_iter().flatten().min()
     }
 
     /// The next thing to do, if any.
@@ -176,6 +201,10 @@ impl Reconciler {
             return None;
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.withdraw_at()) {
+            self.drain = Drain::Withdrawn;
+            self.dirty = true;
+        }
         let observe = due(self.observe_at) || due(self.audit_at) || due(self.retry_at);
         if !observe && !self.dirty {
             return None;
@@ -254,7 +283,7 @@ impl Reconciler {
 
     fn start(&mut self, now: Instant, difference: Diff) {
         let none = Routes::new();
-        let wanted = if self.draining { &none } else { &self.desired.routes };
+        let wanted = if self.drain == Drain::Withdrawn { &none } else { &self.desired.routes };
         let plan = Plan::new(difference, &self.announced, wanted);
         if !plan.withdraw.is_empty() {
             self.announce(plan.keep.keys().copied());
@@ -346,16 +375,21 @@ impl Reconciler {
     fn announce(&mut self, prefixes: impl Iterator<Item = IpNet>) {
         let complete = self.sighted || self.plain;
         let mut prefixes: BTreeSet<IpNet> = prefixes.collect();
-        if !self.draining {
+        if self.drain != Drain::Withdrawn {
             // The host's own prefixes need no wiring of ours.
             prefixes.extend(&self.host_routes);
         }
-        if self.last_told.as_ref().is_some_and(|(told, was)| **told == prefixes && *was == complete) {
+        let leaving = self.withdraw_at().is_some();
+        if self
+            .last_told
+            .as_ref()
+            .is_some_and(|(told, was, left)| **told == prefixes && (*was, *left) == (complete, leaving))
+        {
             return;
         }
         let prefixes = Arc::new(prefixes);
-        self.last_told = Some((Arc::clone(&prefixes), complete));
-        self.queue.push(Step::Announce { prefixes, complete });
+        self.last_told = Some((Arc::clone(&prefixes), complete, leaving));
+        self.queue.push(Step::Announce { prefixes, complete, leaving });
     }
 
     /// The desired state of the last pass.
@@ -376,7 +410,7 @@ impl Reconciler {
     /// Every prefix the speaker was told.
     pub fn told(&self) -> &BTreeSet<IpNet> {
         static NOTHING: BTreeSet<IpNet> = BTreeSet::new();
-        self.last_told.as_ref().map_or(&NOTHING, |(told, _)| told)
+        self.last_told.as_ref().map_or(&NOTHING, |(told, ..)| told)
     }
 
     /// Objects that could not be made, with the reason.
@@ -394,9 +428,17 @@ impl Reconciler {
         self.sighted
     }
 
-    /// Whether everything is withdrawn on request.
+    /// Whether traffic is being moved away, or has been.
     pub fn draining(&self) -> bool {
-        self.draining
+        self.drain != Drain::No
+    }
+
+    /// Until when neighbours are asked to look elsewhere before everything is withdrawn.
+    pub fn withdraw_at(&self) -> Option<Instant> {
+        match self.drain {
+            Drain::Asked { until } => Some(until),
+            Drain::No | Drain::Withdrawn => None,
+        }
     }
 
     /// How many passes there were.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ovn_bgpd::api::model::{
     Bfd, DrainReport, Explain, Exposure, Learned, Neighbor, NeighborFamily, ReloadAction, ReloadNeighbor, ReloadReport,
@@ -89,8 +90,12 @@ impl Source for Fake {
         let problems = if dry_run { vec![] } else { vec!["c.toml:1:1: no".to_owned()] };
         Ok(ReloadReport { dry_run, accepted: dry_run, problems, neighbors: vec![neighbor], ..ReloadReport::default() })
     }
-    async fn drain(&self, drain: bool) -> Result<DrainReport, Unavailable> {
-        Ok(DrainReport { draining: drain, changed: true })
+    async fn drain(&self, wait: Option<Duration>) -> Result<DrainReport, Unavailable> {
+        let withdrawal_in_seconds = wait.map(|wait| wait.as_secs_f64());
+        Ok(DrainReport { draining: true, changed: true, withdrawal_in_seconds })
+    }
+    async fn undrain(&self) -> Result<DrainReport, Unavailable> {
+        Ok(DrainReport { draining: false, changed: true, withdrawal_in_seconds: None })
     }
 }
 
@@ -225,6 +230,9 @@ fn reload_and_drain_act_and_say_so() {
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(stderr(&refused), "c.toml:1:1: no\n");
     assert_eq!(stdout(&served.command(&["drain"])), "draining: traffic is being moved away\n");
+    let said = "draining: traffic is being moved away; everything is withdrawn in 1.5 s\n";
+    assert_eq!(stdout(&served.command(&["drain", "--wait", "1.5s"])), said);
+    assert_eq!(served.command(&["drain", "--wait", "soon"]).status.code(), Some(2));
     assert_eq!(stdout(&served.command(&["undrain"])), "no longer draining\n");
 }
 

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::time::Duration;
 
 pub mod metrics;
 pub mod model;
@@ -45,8 +46,11 @@ pub trait Source: Send + Sync + 'static {
     fn explain(&self, address: IpAddr) -> impl Future<Output = Result<Explain, Unavailable>> + Send;
     /// Reads the configuration again and applies it, or with `dry_run` only says what it would do.
     fn reload(&self, dry_run: bool) -> impl Future<Output = Result<ReloadReport, Unavailable>> + Send;
-    /// Moves traffic away (`true`) or back (`false`).
-    fn drain(&self, drain: bool) -> impl Future<Output = Result<DrainReport, Unavailable>> + Send;
+    /// Moves traffic away: neighbours are asked to look elsewhere, and after `wait`, or what the configuration says, everything is
+    /// withdrawn.
+    fn drain(&self, wait: Option<Duration>) -> impl Future<Output = Result<DrainReport, Unavailable>> + Send;
+    /// Brings traffic back.
+    fn undrain(&self) -> impl Future<Output = Result<DrainReport, Unavailable>> + Send;
     /// Adds the daemon's own metrics (histograms, counters) to those the API derives from the state at every scrape. Metrics are
     /// handles: register clones.
     fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {

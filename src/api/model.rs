@@ -515,10 +515,13 @@ pub enum ReloadAction {
 }
 
 /// What `drain` and `undrain` answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DrainReport {
     /// The state now.
     pub draining: bool,
     /// It was different before.
     pub changed: bool,
+    /// Until everything is withdrawn; until then neighbours are asked to look elsewhere. `null` when it is withdrawn, or nothing is
+    /// drained.
+    pub withdrawal_in_seconds: Option<f64>,
 }

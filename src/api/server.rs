@@ -13,6 +13,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::{Source, Unavailable, metrics, text};
+use crate::config::duration;
 
 /// How long a question may take before the caller is told that the daemon is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,16 +45,12 @@ pub fn router<S: Source>(source: Arc<S>, access: Access) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::<S>));
     let acting = match access {
-        Access::Control => Router::new()
-            .route("/v1/reload", post(reload::<S>))
-            .route(
-                "/v1/drain",
-                post(|State(s): State<Arc<S>>| async move { answer(PATIENCE_ACTING, s.drain(true)).await }),
-            )
-            .route(
+        Access::Control => {
+            Router::new().route("/v1/reload", post(reload::<S>)).route("/v1/drain", post(drain::<S>)).route(
                 "/v1/undrain",
-                post(|State(s): State<Arc<S>>| async move { answer(PATIENCE_ACTING, s.drain(false)).await }),
-            ),
+                post(|State(s): State<Arc<S>>| async move { answer(PATIENCE_ACTING, s.undrain()).await }),
+            )
+        }
         Access::ReadOnly => {
             ["/v1/reload", "/v1/drain", "/v1/undrain"].into_iter().fold(Router::new(), |router, path| {
                 router.route(path, post(async || refuse(StatusCode::FORBIDDEN, "only on the control socket")))
@@ -100,6 +97,19 @@ async fn explain<S: Source>(State(source): State<Arc<S>>, Path(address): Path<St
     match address.parse::<IpAddr>() {
         Ok(address) => answer(PATIENCE, source.explain(address)).await,
         Err(_) => refuse(StatusCode::BAD_REQUEST, &format!("'{address}' is not an IP address")),
+    }
+}
+
+#[derive(Deserialize)]
+struct DrainOptions {
+    wait: Option<String>,
+}
+
+/// `wait`: a duration such as `5s` or `0s`.
+async fn drain<S: Source>(State(source): State<Arc<S>>, Query(options): Query<DrainOptions>) -> Response {
+    match options.wait.as_deref().map(duration::parse).transpose() {
+        Ok(wait) => answer(PATIENCE_ACTING, source.drain(wait)).await,
+        Err(reason) => refuse(StatusCode::BAD_REQUEST, &format!("wait: {reason}")),
     }
 }
 

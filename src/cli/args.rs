@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -81,6 +82,10 @@ pub(super) enum Command {
     },
     /// Move traffic away from this host before maintenance.
     Drain {
+        /// How long neighbours are asked to look elsewhere (GRACEFUL_SHUTDOWN) before everything is withdrawn, such as `5s` or `0s`
+        /// [default: `drain_wait` of the configuration, 2s].
+        #[arg(long, value_name = "DURATION", value_parser = crate::config::duration::parse)]
+        wait: Option<Duration>,
         /// Print JSON, as the API has it.
         #[arg(long)]
         json: bool,

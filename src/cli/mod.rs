@@ -52,8 +52,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Show { topic, json } => show::show(&cli.global.socket, topic, json, cli.global.verbose > 0),
         Command::Explain { address, json } => show::explain(&cli.global.socket, address, json),
         Command::Reload { dry_run, json } => show::reload(&cli.global.socket, dry_run, json),
-        Command::Drain { json } => show::drain(&cli.global.socket, true, json),
-        Command::Undrain { json } => show::drain(&cli.global.socket, false, json),
+        Command::Drain { wait, json } => show::drain(&cli.global.socket, wait, json),
+        Command::Undrain { json } => show::undrain(&cli.global.socket, json),
         Command::Migrate { agent, frr } => migrate::run(agent.as_deref(), frr.as_deref()),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Completions { shell } => {

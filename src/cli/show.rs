@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 
@@ -11,6 +12,7 @@ use super::client::{Answer, ask};
 use super::output::{self, Failure};
 use crate::api::model::{DrainReport, Explain, ReloadReport, Summary};
 use crate::api::text;
+use crate::config::duration;
 
 /// Prints one of the tables; `verbose`: everything about each neighbour.
 pub(super) fn show(socket: &Path, topic: Topic, json: bool, verbose: bool) -> Result<ExitCode, Failure> {
@@ -63,19 +65,30 @@ pub(super) fn reload(socket: &Path, dry_run: bool, json: bool) -> Result<ExitCod
     Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Moves traffic away or back.
-pub(super) fn drain(socket: &Path, drain: bool, json: bool) -> Result<ExitCode, Failure> {
-    let answer = ask(socket, Method::POST, if drain { "/v1/drain" } else { "/v1/undrain" }, &[])?;
+/// Moves traffic away.
+pub(super) fn drain(socket: &Path, wait: Option<Duration>, json: bool) -> Result<ExitCode, Failure> {
+    let wait = wait.map(|wait| format!("?wait={}", duration::format(wait))).unwrap_or_default();
+    report_drain(&ask(socket, Method::POST, &format!("/v1/drain{wait}"), &[])?, json)
+}
+
+/// Brings traffic back.
+pub(super) fn undrain(socket: &Path, json: bool) -> Result<ExitCode, Failure> {
+    report_drain(&ask(socket, Method::POST, "/v1/undrain", &[])?, json)
+}
+
+fn report_drain(answer: &Answer, json: bool) -> Result<ExitCode, Failure> {
     if json {
-        return print_json(&answer);
+        return print_json(answer);
     }
     let report: DrainReport = answer.read()?;
-    output::print(match (report.draining, report.changed) {
-        (true, true) => "draining: traffic is being moved away\n",
-        (true, false) => "draining already\n",
-        (false, true) => "no longer draining\n",
-        (false, false) => "not draining\n",
-    })
+    let state = match (report.draining, report.changed) {
+        (true, true) => "draining: traffic is being moved away",
+        (true, false) => "draining already",
+        (false, true) => "no longer draining",
+        (false, false) => "not draining",
+    };
+    let then = report.withdrawal_in_seconds.map(|seconds| format!("; everything is withdrawn in {seconds:.1} s"));
+    output::print(&format!("{state}{}\n", then.unwrap_or_default()))
 }
 
 fn print_json(answer: &Answer) -> Result<ExitCode, Failure> {

@@ -74,6 +74,8 @@ pub struct Bgp {
     pub listen: Vec<IpAddr>,
     /// The port to listen on.
     pub port: u16,
+    /// How long neighbours are asked to look elsewhere before a drain withdraws everything.
+    pub drain_wait: Duration,
     /// The neighbours, in the order of the file, each once.
     pub neighbors: Vec<Neighbor>,
     /// Where neighbours may dial from that are not configured one by one; each prefix once.

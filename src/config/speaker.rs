@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bgp::policy::{ExportRule, PrefixList};
 use bgp::speaker::{BGP_PORT, GracefulRestart, PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
@@ -14,6 +15,9 @@ use super::options::{self, Key, Options};
 use super::read::{At, Doc, Span, Table, Value};
 
 mod ranges;
+
+/// What a fabric takes to look elsewhere, with room to spare.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
 /// What neighbours may refer to.
 pub(super) struct Defined<'a> {
@@ -32,6 +36,7 @@ pub(super) fn read(table: &mut Table<'_>, doc: &Doc<'_>, defined: &Defined<'_>) 
     let ebgp_requires_policy = flag(table, doc, "ebgp_requires_policy");
     let allow_hold_time_zero = flag(table, doc, "allow_hold_time_zero");
     let graceful_restart = graceful_restart(table, doc);
+    let drain_wait = table.get("drain_wait").and_then(|v| v.duration(doc)).map_or(DRAIN_WAIT, |at| at.value);
     let groups = peer_groups(table, doc, allow_hold_time_zero);
     let neighbors = table.get("neighbors").and_then(|v| v.array(doc)).unwrap_or_default();
     let mut reader = Neighbors {
@@ -58,7 +63,7 @@ pub(super) fn read(table: &mut Table<'_>, doc: &Doc<'_>, defined: &Defined<'_>) 
         graceful_restart,
         ..SpeakerConfig::new(asn?, router_id?)
     };
-    Some(Bgp { speaker, listen, port, neighbors, listen_ranges })
+    Some(Bgp { speaker, listen, port, drain_wait, neighbors, listen_ranges })
 }
 
 fn flag(table: &mut Table<'_>, doc: &Doc<'_>, key: &'static str) -> bool {

@@ -122,9 +122,10 @@ impl Agent {
                     let found = self.observe().await;
                     self.reconciler.observed(Instant::now(), found);
                 }
-                Step::Announce { prefixes, complete } => {
+                Step::Announce { prefixes, complete, leaving } => {
                     let origination = &self.origination;
                     let routes: RouteSet = prefixes.iter().map(|prefix| (*prefix, Arc::clone(origination))).collect();
+                    let routes = if leaving { routes.leaving() } else { routes };
                     self.speaker.set_routes(Arc::new(if complete { routes } else { routes.partial() }));
                 }
                 Step::Apply(ops) => {

@@ -83,6 +83,7 @@ fn compare(old: &Config, started: &Config, new: &Config, dry_run: bool) -> Reloa
         ("[ovn] what is exposed", exposed(old) != exposed(new)),
         ("[bgp] listen", (&old.bgp.listen, old.bgp.port) != (&new.bgp.listen, new.bgp.port)),
         ("[bgp] listen_ranges", old.bgp.listen_ranges != new.bgp.listen_ranges),
+        ("[bgp] drain_wait", old.bgp.drain_wait != new.bgp.drain_wait),
         ("[bfd.profiles]", old.bfd_profiles != new.bfd_profiles),
         ("[fib]", old.fib != new.fib),
     ];

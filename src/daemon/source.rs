@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bgp::driver::bfd::Snapshot;
 use bgp::speaker::{self as bgp_speaker, PeerAddress};
@@ -129,18 +129,29 @@ impl Source for Daemon {
         self.ask(move |agent| agent.reload(dry_run)).await
     }
 
-    async fn drain(&self, drain: bool) -> Result<DrainReport, Unavailable> {
+    async fn drain(&self, wait: Option<Duration>) -> Result<DrainReport, Unavailable> {
         self.ask(move |agent| {
-            let changed = agent.reconciler.draining() != drain;
-            agent.reconciler.drain(drain);
-            if changed {
-                tracing::info!(
-                    drain,
-                    "{}",
-                    if drain { "draining: everything is withdrawn" } else { "announcing again" }
-                );
-            }
-            DrainReport { draining: drain, changed }
+            let changed = !agent.reconciler.draining();
+            let wait = wait.unwrap_or(agent.config.bgp.drain_wait);
+            agent.reconciler.drain(Instant::now(), wait);
+            tracing::info!(
+                ?wait,
+                changed,
+                "draining: neighbours are asked to look elsewhere, then everything is withdrawn"
+            );
+            let withdraw_at = agent.reconciler.withdraw_at();
+            let left = withdraw_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64());
+            DrainReport { draining: true, changed, withdrawal_in_seconds: left }
+        })
+        .await
+    }
+
+    async fn undrain(&self) -> Result<DrainReport, Unavailable> {
+        self.ask(|agent| {
+            let changed = agent.reconciler.draining();
+            agent.reconciler.undrain();
+            tracing::info!(changed, "announcing again");
+            DrainReport { draining: false, changed, withdrawal_in_seconds: None }
         })
         .await
     }
@@ -371,7 +382,11 @@ impl Agent {
     fn drained(&self) -> Option<Step> {
         let condition = "the host is being drained".to_owned();
         let detail = "`ovn-bgpd undrain` ends that".to_owned();
-        self.reconciler.draining().then_some(Step { condition, holds: false, detail })
+        (self.reconciler.draining() && self.reconciler.withdraw_at().is_none()).then_some(Step {
+            condition,
+            holds: false,
+            detail,
+        })
     }
 
     /// Reads the configuration again; what differs is applied, or with `dry_run` only reported.

@@ -59,8 +59,9 @@ impl World {
                     let found = if self.blind { Err("no".into()) } else { Ok(self.objects.clone()) };
                     self.reconciler.observed(self.now, found);
                 }
-                Step::Announce { prefixes, complete } => {
-                    self.journal.push(format!("announce {}", prefixes.len()));
+                Step::Announce { prefixes, complete, leaving } => {
+                    let mark = if leaving { " marked" } else { "" };
+                    self.journal.push(format!("announce {}{mark}", prefixes.len()));
                     for new in prefixes.difference(&self.told) {
                         if let Some(needs) = self.wanted.routes.get(new) {
                             assert!(
@@ -209,15 +210,58 @@ fn the_audit_comes_round() {
 }
 
 #[test]
+fn draining_asks_neighbours_to_look_elsewhere_first() {
+    let mut world = World::new();
+    world.reconciler.set_host_routes(BTreeSet::from([prefix("172.30.1.1/32")]));
+    world.want(&["192.0.2.1/32"]);
+    let second = Duration::from_secs(1);
+    let said = |world: &mut World| {
+        std::mem::take(&mut world.journal).into_iter().filter(|l| l.starts_with("announce")).collect::<Vec<_>>()
+    };
+    said(&mut world);
+    world.reconciler.drain(world.now, 5 * second);
+    world.run();
+    assert_eq!(said(&mut world), ["announce 2 marked"]);
+    // What comes meanwhile is marked, too.
+    world.want(&["192.0.2.1/32", "192.0.2.2/32"]);
+    assert_eq!(said(&mut world), ["announce 3 marked"]);
+    world.wait(4 * second);
+    assert_eq!(said(&mut world), [""; 0]);
+    world.wait(second);
+    assert_eq!(said(&mut world), ["announce 0"]);
+    assert_eq!(world.objects.len(), 2, "the wiring stays");
+    world.reconciler.drain(world.now, 5 * second);
+    world.run();
+    assert_eq!(said(&mut world), [""; 0], "what is withdrawn stays so");
+    world.reconciler.undrain();
+    world.run();
+    assert_eq!(said(&mut world), ["announce 3"]);
+    // The later word counts, and a change of mind in time withdraws nothing.
+    world.reconciler.drain(world.now, 5 * second);
+    world.run();
+    world.reconciler.drain(world.now, second);
+    world.wait(second);
+    assert_eq!(said(&mut world), ["announce 3 marked", "announce 0"]);
+    world.reconciler.undrain();
+    world.run();
+    world.reconciler.drain(world.now, second);
+    world.run();
+    world.reconciler.undrain();
+    world.run();
+    world.wait(2 * second);
+    assert_eq!(said(&mut world), ["announce 3", "announce 3 marked", "announce 3"]);
+}
+
+#[test]
 fn draining_withdraws_everything_and_keeps_the_wiring() {
     let mut world = World::new();
     world.reconciler.set_host_routes(BTreeSet::from([prefix("172.30.1.1/32")]));
     world.want(&["192.0.2.1/32"]);
-    world.reconciler.drain(true);
+    world.reconciler.drain(world.now, Duration::ZERO);
     world.run();
     assert!(world.told.is_empty());
     assert_eq!(world.objects.len(), 1);
-    world.reconciler.drain(false);
+    world.reconciler.undrain();
     world.run();
     assert_eq!(world.told.len(), 2);
 }

@@ -62,6 +62,8 @@ pub struct RouteSet {
     routes: Vec<(Prefix, Arc<Origination>)>,
     /// More will come before this is all we have to say.
     partial: bool,
+    /// They are about to go.
+    leaving: bool,
 }
 
 impl RouteSet {
@@ -71,6 +73,18 @@ impl RouteSet {
     #[must_use]
     pub fn partial(self) -> Self {
         Self { partial: true, ..self }
+    }
+
+    /// The same routes, of which is known that they are about to go: peers are asked to look elsewhere (RFC 8326 §4.2), as by
+    /// `graceful_shutdown` of each of them.
+    #[must_use]
+    pub fn leaving(self) -> Self {
+        Self { leaving: true, ..self }
+    }
+
+    /// Whether they are about to go.
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// Whether others will follow.
@@ -97,7 +111,7 @@ impl FromIterator<(Prefix, Arc<Origination>)> for RouteSet {
             }
             same
         });
-        Self { routes, partial: false }
+        Self { routes, partial: false, leaving: false }
     }
 }
 

@@ -160,7 +160,8 @@ impl AdjOut {
     }
 
     fn compare(&mut self, routes: Arc<RouteSet>) {
-        let mut groups = Groups::new(&self.context, &self.groups);
+        let leaving = routes.is_leaving().then(|| ExportContext { graceful_shutdown: true, ..self.context.clone() });
+        let mut groups = Groups::new(leaving.as_ref().unwrap_or(&self.context), &self.groups);
         let mut states = Vec::with_capacity(routes.routes().len());
         let mut families =
             PerFamily { ipv4: self.families.ipv4.without_routes(), ipv6: self.families.ipv6.without_routes() };

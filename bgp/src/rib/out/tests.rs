@@ -5,7 +5,7 @@ use bytes::{Buf, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{ExportRule, PrefixList, Set};
+use crate::policy::{ExportRule, PrefixList, Set, community};
 use crate::speaker::NextHopFormat;
 use crate::types::{Families, PeerKind};
 use crate::wire::{self, Message, Nlri};
@@ -376,6 +376,30 @@ fn policy(base: &ExportContext, list: bool, graceful_shutdown: bool) -> ExportCo
         graceful_shutdown,
         ..base.clone()
     }
+}
+
+#[test]
+fn what_is_about_to_go_is_marked_first() {
+    let mut out = AdjOut::new(external());
+    let mut peer = Peer::of(&out);
+    let routes = hosts(3, false, &Origination::default());
+    out.set(Arc::clone(&routes));
+    peer.drain(&mut out, 4096);
+    let marks = |peer: &Peer| -> Vec<_> { peer.routes.values().map(|(a, _)| a.communities.clone()).collect() };
+    assert_eq!(marks(&peer), vec![Vec::<u32>::new(); 3]);
+    out.set(Arc::new(RouteSet::clone(&routes).leaving()));
+    peer.heard();
+    peer.drain(&mut out, 4096);
+    assert_eq!(peer.heard(), "a", "one UPDATE, nothing is withdrawn");
+    assert_eq!(marks(&peer), vec![vec![community::GRACEFUL_SHUTDOWN]; 3]);
+    assert_eq!(out.status(&host(1, false)), Status::Advertised);
+    // A change of policy meanwhile does not take the mark away.
+    out.reconfigure(ExportContext { next_hop_self: false, ..external() });
+    peer.drain(&mut out, 4096);
+    assert_eq!(marks(&peer), vec![vec![community::GRACEFUL_SHUTDOWN]; 3]);
+    out.set(routes);
+    peer.drain(&mut out, 4096);
+    assert_eq!(marks(&peer), vec![Vec::<u32>::new(); 3], "it is over");
 }
 
 proptest! {
