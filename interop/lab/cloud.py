@@ -12,10 +12,11 @@ from typing import Any
 from . import ovn
 from .daemon import OvnBgpd
 from .neutron import Neutron, Port
+from .ovn import VirtualMachine
 from .peers import Peer, canonical
 from .scenario import Stage
 from .shell import LabError, wait_for
-from .watch import Answers, Connections, Monitor, Ping, send_frame, unsolicited
+from .watch import Answers, Connections, Monitor, Ping, reverse_arp, send_frame, unsolicited
 
 LEAF4, LEAF6 = "10.255.255.1", "fd00:ff::1"
 
@@ -157,6 +158,29 @@ class Cloud:
         wait_for(f"OVN to bind {port.addresses[0]} on {host}", bound)
         port.host, port.extra["requested"] = host, ""
         self.neutron.update_ports([port])
+
+    def migrate(self, port: Port, machine: VirtualMachine, to: str) -> VirtualMachine:
+        """Live migration: what Nova, Neutron and libvirt do, in their order; the machine on its new host."""
+        source, target = machine.hypervisor.node.name, self.hosts[to]
+        port.extra["requested"] = f"{source},{to}"
+        port.extra["options"] = {"activation-strategy": "rarp"}
+        self.neutron.update_ports([port])
+        arriving = target.boot(machine.name, port, timeout=0, link_up=False)
+        wait_for(f"OVN to bind {port.name} on {to} as well", lambda: self.bound_to(port.id, "additional_chassis") == target.system_id)
+        # The machine is paused here, runs there with what it remembers (its neighbours), and says so.
+        neighbours = [line.split() for line in machine.run("ip -4 neigh; ip -6 neigh").splitlines() if "lladdr" in line]
+        memory = [f"ip neigh replace {words[0]} lladdr {words[words.index('lladdr') + 1]} dev eth0 nud stale" for words in neighbours]
+        machine.run("ip link set eth0 down")
+        arriving.run(" && ".join(["ip link set eth0 up", *target.ways(port), *memory]))
+        send_frame(target.node, arriving.name, reverse_arp(port.mac))
+        machine.hypervisor.shut_down(machine)
+        port.host = None
+        self.neutron.update_ports([port])
+        port.host = to
+        del port.extra["requested"], port.extra["options"]
+        self.neutron.update_ports([port])
+        wait_for(f"OVN to bind {port.name} on {to} alone", lambda: self.bound_to(port.id) == target.system_id)
+        return arriving
 
     # Watched changes ---------------------------------------------------------------------------------------------
 

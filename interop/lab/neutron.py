@@ -572,15 +572,19 @@ class Neutron:
         where = [["external_ip", "==", address]]
         self.transact([{"op": "update", "table": "NAT", "where": where, "row": {"external_mac": mac_of(f"fip-{address}")}}])
 
-    def distribute(self, distributed: bool) -> None:
-        """The mode of the cloud changes: Neutron writes the flag and, in its maintenance, the MAC of every floating IP."""
+    def distribute(self, router: Router, distributed: bool) -> None:
+        """The mode of the cloud changes: Neutron writes the flag and, in its maintenance, the MAC of every floating IP; without
+        it, the gateway port that translates."""
         flag = {"neutron:fip-distributed": str(distributed)}
+        where = [["name", "==", f"lrp-{router.gateway_port_id}"]]
+        gateway = self.central.nb.select("Logical_Router_Port", where, ["_uuid"])[0]["_uuid"]
         operations = [self.keys_operation("NB_Global", [], "external_ids", flag)]
         for row in self.central.nb.select("NAT", [["type", "==", "dnat_and_snat"]], ["_uuid", "external_ids", "logical_port"]):
             mac = dict(row["external_ids"][1]).get("neutron:fip_external_mac", "")
             wanted = [mac] if distributed and row["logical_port"] != ["set", []] else []
             where = [["_uuid", "==", row["_uuid"]]]
-            operations.append({"op": "update", "table": "NAT", "where": where, "row": {"external_mac": members(wanted)}})
+            columns = {"external_mac": members(wanted), "gateway_port": members([] if wanted else [gateway])}
+            operations.append({"op": "update", "table": "NAT", "where": where, "row": columns})
         self.transact(operations)
 
     # Load balancers -----------------------------------------------------------------------------------------------

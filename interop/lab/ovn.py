@@ -160,13 +160,7 @@ class Hypervisor:
     def boot(self, name: str, port, timeout: float = 20.0, link_up: bool = True) -> VirtualMachine:
         """A virtual machine with the addresses of a Neutron `port`, plugged into br-int; waits until OVN calls it up (not with
         a time limit of zero). With its link down it is one that is still to be migrated here."""
-        ways = []
-        for address in port.addresses_with_length:
-            nodad = " nodad" if ":" in address else ""
-            ways.append(f"ip addr add {address} dev eth0{nodad}")
-        for gateway in port.gateways:
-            family = "-6" if ":" in gateway else "-4"
-            ways.append(f"ip {family} route add default via {gateway} dev eth0")
+        ways = self.ways(port)
         tap = f"tap{port.id[:8]}"
         inside = " && ".join(["ip link set lo up", "ip link set eth0 up", *ways, *([] if link_up else ["ip link set eth0 down"])])
         self.node.run(
@@ -181,6 +175,18 @@ class Hypervisor:
         if timeout:
             wait_for(f"OVN to call port {port.name} up", lambda: self.central.port_up(port.id), timeout)
         return VirtualMachine(self, name, port.id)
+
+    @staticmethod
+    def ways(port) -> list[str]:
+        """What gives a machine its addresses and routes; again after its link has been down."""
+        ways = []
+        for address in port.addresses_with_length:
+            nodad = " nodad" if ":" in address else ""
+            ways.append(f"ip addr replace {address} dev eth0{nodad}")
+        for gateway in port.gateways:
+            family = "-6" if ":" in gateway else "-4"
+            ways.append(f"ip {family} route replace default via {gateway} dev eth0")
+        return ways
 
     def shut_down(self, machine: VirtualMachine) -> None:
         """The machine goes away with its interface; the Neutron port stays."""

@@ -6,8 +6,6 @@ migrated live with its floating IP, by OVN's own means. The loss is printed.
 
 from lab import topology
 from lab.cloud import Cloud
-from lab.shell import wait_for
-from lab.watch import reverse_arp, send_frame
 
 TOPOLOGY = topology.below_a_leaf("hv1", "hv2", "gw1")
 TIME_LIMIT = 180
@@ -51,11 +49,15 @@ def run(s):
     for distributed, host, other in ((False, "gw1", "gw1"), (True, "hv1", "hv2")):
         change = "become distributed" if distributed else "become centralised"
         with cloud.watched(change, floating_IP="203.0.113.50", another="203.0.113.52", always_central="203.0.113.54"):
-            writer.distribute(distributed)
+            writer.distribute(router, distributed)
             cloud.at(host, "203.0.113.50")
             cloud.at(other, "203.0.113.52")
     virtual_port(s, cloud, router, tenant)
-    live_migration(s, cloud, web, machine)
+
+    s.step("a machine with a floating IP is migrated live")
+    with cloud.watched("live migration", floating_IP="203.0.113.50"):
+        cloud.migrate(web, machine, "hv2")
+        cloud.at("hv2", "203.0.113.50")
 
     s.step("floating IPs are released, and one goes with its port")
     with cloud.removed("released", "floating IP", "203.0.113.52", "203.0.113.54"):
@@ -80,27 +82,3 @@ def virtual_port(s, cloud, router, tenant):
         s["hv1"].run("ip addr del 192.168.10.40/24 dev eth0", namespace="parent-hv1")
         cloud.claim("hv2", "parent-hv2", parents["hv2"], vip)
         cloud.at("hv2", "203.0.113.60")
-
-
-def live_migration(s, cloud, port, machine):
-    """What Nova, Neutron and libvirt do, in their order."""
-    s.step("a machine with a floating IP is migrated live")
-    writer, hv1, hv2 = cloud.neutron, cloud.hosts["hv1"], cloud.hosts["hv2"]
-    with cloud.watched("live migration", floating_IP="203.0.113.50"):
-        port.extra["requested"] = "hv1,hv2"
-        port.extra["options"] = {"activation-strategy": "rarp"}
-        writer.update_ports([port])
-        arriving = hv2.boot("web", port, timeout=0, link_up=False)
-        wait_for("OVN to bind the port on hv2 as well", lambda: cloud.bound_to(port.id, "additional_chassis") == hv2.system_id)
-        cloud.at("hv1", "203.0.113.50")
-        # The machine is paused here, runs there, and says so.
-        machine.run("ip link set eth0 down")
-        arriving.run("ip link set eth0 up; ip route replace default via 192.168.10.1 dev eth0")
-        send_frame(s["hv2"], "web", reverse_arp(port.mac))
-        hv1.shut_down(machine)
-        port.host = None
-        writer.update_ports([port])
-        port.host, port.extra["requested"], port.extra["options"] = "hv2", "hv2", {}
-        writer.update_ports([port])
-        wait_for("OVN to bind the port on hv2 alone", lambda: cloud.bound_to(port.id) == hv2.system_id)
-        cloud.at("hv2", "203.0.113.50")

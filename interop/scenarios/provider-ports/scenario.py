@@ -1,7 +1,7 @@
 """Ports on provider networks, pinged from the leaf while they change: IPv4 and IPv6, unknown addresses, virtual ports, moves.
 
 Each is pinged and then moved, changed or removed: several addresses, a port whose addresses OVN does not know, a virtual port
-that fails over, an address replaced on a live port, a port moved to another network, a host renamed. The loss is printed.
+that fails over, an address replaced on a live port, a port moved to another network, a host renamed, live migration. The loss is printed.
 """
 
 from lab import topology
@@ -42,6 +42,14 @@ def run(s):
         web.host = "hv2"
         writer.update_ports([web])
         machine = hv2.boot("web", web)
+        cloud.at("hv2", *web.addresses)
+
+    s.step("it is migrated live, and so back")
+    with cloud.watched("live migration", port="203.0.113.10", port6="2001:db8:203::10"):
+        machine = cloud.migrate(web, machine, "hv1")
+        cloud.at("hv1", *web.addresses)
+    with cloud.watched("live migration back", port="203.0.113.10", port6="2001:db8:203::10"):
+        machine = cloud.migrate(web, machine, "hv2")
         cloud.at("hv2", *web.addresses)
 
     virtual_ports(s, cloud, provider)
