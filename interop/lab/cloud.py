@@ -16,7 +16,7 @@ from .ovn import VirtualMachine
 from .peers import Peer, canonical
 from .scenario import Stage
 from .shell import LabError, wait_for
-from .watch import Answers, Connections, Monitor, Ping, reverse_arp, send_frame, unsolicited
+from .watch import Answers, Connections, Monitor, Ping, reverse_arp, send_frame, unsolicited, wait_steady
 
 LEAF4, LEAF6 = "10.255.255.1", "fd00:ff::1"
 
@@ -200,8 +200,8 @@ class Cloud:
             else:
                 watches[name] = Ping(self.leaf_node, target, source_for(target))
         try:
+            wait_steady(list(watches.values()))
             for watch in watches.values():
-                watch.wait_steady()
                 watch.mark()
             begin = time.time()
             yield list(watches.values())
@@ -209,8 +209,8 @@ class Cloud:
                 ours = "|".join(bare(watch.address.split()[0]) for watch in watches.values())
                 heard = [line for at, _, line in self.routes.changes() if at >= begin and re.match(rf"({ours}) ", line)]
                 self.s.expect(not heard, f"the leaf heard of addresses that were not concerned ({change}): {heard}")
+            wait_steady(list(watches.values()))
             for name, watch in watches.items():
-                watch.wait_steady()
                 lost = watch.missing()
                 counted = f"({lost} {watch.what}s missing)" if lost else ""
                 self.say(f"{name.replace('_', ' ')} {watch.address}", change, f"loss {watch.loss():.0f} ms {counted}".rstrip())

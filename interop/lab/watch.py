@@ -75,15 +75,26 @@ class Answers:
         counted = self.answers()[self._from :]
         return counted[-1][0] - counted[0][0] + 1 - len(counted) if counted else 0
 
-    def wait_steady(self, timeout: float = 20.0, in_a_row: int = 20) -> None:
-        """Waits for answers in a row that begin after now."""
-        begin = len(self.answers())
 
-        def steady() -> bool:
-            new = self.answers()[begin:]
-            return len(new) > in_a_row and new[-1][0] - new[-1 - in_a_row][0] == in_a_row
+def wait_steady(watches: list[Answers], timeout: float = 20.0, in_a_row: int = 20) -> None:
+    """Waits for answers in a row, of each, that begin after now."""
+    waiting = {watch: len(watch.answers()) for watch in watches}
 
-        wait_for(f"{self.address}: {in_a_row} {self.what}s in a row", steady, timeout, 0.1)
+    def steady(watch: Answers, begin: int) -> bool:
+        new = watch.answers()[begin:]
+        return len(new) > in_a_row and new[-1][0] - new[-1 - in_a_row][0] == in_a_row
+
+    def all_steady() -> bool:
+        for watch, begin in list(waiting.items()):
+            if steady(watch, begin):
+                del waiting[watch]
+        return not waiting
+
+    try:
+        wait_for("", all_steady, timeout, 0.1)
+    except LabError as late:
+        missing = ", ".join(f"{watch.address} ({watch.what}s)" for watch in waiting)
+        raise LabError(f"not {in_a_row} answers in a row within {timeout:g} s from {missing}") from late
 
 
 class Ping(Answers):

@@ -19,8 +19,6 @@ def run(s):
     cloud = Cloud(s, "hv1", "gw1", "gw2", leaf="frr", gateways=("gw1", "gw2"), options=TENANTS, everything=True,
                   mappings="physnet1:br-ex,physnet2:br-two")  # fmt: skip
     writer, gw1, gw2 = cloud.neutron, cloud.hosts["gw1"].system_id, cloud.hosts["gw2"].system_id
-    # How soon OVN takes a gateway for dead; the default is three times a second.
-    writer.set_keys("NB_Global", [], "options", {"bfd-min-rx": "200", "bfd-min-tx": "200", "bfd-mult": "3"})
     provider = writer.network("provider", "203.0.113.0/24", "2001:db8:203::/64", physical_network="physnet1")
     tenant = writer.network("tenant", "10.64.1.0/24", "2a00:db8:1::/64")
     private = writer.network("private", "10.64.2.0/24", "fd12:3456:1::/64")
@@ -44,6 +42,7 @@ def run(s):
         writer.reschedule(router, [gw2, gw1])
         cloud.at("gw2", *gateway, *one.addresses, *two.addresses)
     s.step("gw2 dies, as from its power supply")
+    taken_for_dead(cloud, after=600)
     with cloud.watched("the gateway's host dies", **watched):
         # Its cables go; nobody there can say anything to anybody.
         s["gw2"].run("ip link set eth1 down; ip link set tun0 down; ip link set mgmt down")
@@ -56,6 +55,8 @@ def run(s):
                      "ip route replace default via 10.0.3.1; ip -6 route replace default via fd00:3::1")  # fmt: skip
         cloud.at("gw2", *gateway, *one.addresses, *two.addresses, timeout=30.0)
 
+    # A busy machine must not look like a dead gateway from here on.
+    taken_for_dead(cloud, after=10000)
     tenant_networks(s, cloud, router, tenant, one, two)
     another_gateway(s, cloud, router)
 
@@ -66,6 +67,11 @@ def run(s):
         writer.remove_interface(router, tenant, tenant.gateways[0])
     with cloud.removed("gateway port deleted", "gateway", *gateway, one.addresses[1]):
         writer.delete_gateway(router)
+
+
+def taken_for_dead(cloud, after):
+    """How many milliseconds OVN waits (in three times) before it takes a silent gateway for dead."""
+    cloud.neutron.set_keys("NB_Global", [], "options", {"bfd-min-rx": str(after // 3), "bfd-min-tx": str(after // 3), "bfd-mult": "3"})
 
 
 def tenant_networks(s, cloud, router, tenant, one, two):
