@@ -115,8 +115,7 @@ class Hypervisor:
         self._identify()
         node.start(
             "ovn-controller",
-            "ovn-controller unix:/run/openvswitch/db.sock --pidfile=/run/ovn/ovn-controller.pid "
-            "--unixctl=/run/ovn/ovn-controller.ctl",
+            "ovn-controller unix:/run/openvswitch/db.sock --pidfile=/run/ovn/ovn-controller.pid",  # 23.03 knows no --unixctl
         )
         wait_for(f"{node.name}: br-int", lambda: node.succeeds("ovs-vsctl br-exists br-int"))
 
