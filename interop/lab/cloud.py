@@ -76,10 +76,10 @@ def bird_below(hosts: int) -> str:
 
 
 class Cloud:
-    """Everything up, sessions established. `ovn` is more of the `[ovn]` section."""
+    """Everything up, sessions established. `options` are more of the `[ovn]` section, `wiring` is that section."""
 
     def __init__(self, s: Stage, *hosts: str, leaf: str = "frr", gateways: tuple[str, ...] = (), options: str = "",
-                 mappings: str = "physnet1:br-ex", everything: bool = False) -> None:  # fmt: skip
+                 mappings: str = "physnet1:br-ex", everything: bool = False, wiring: str = "") -> None:  # fmt: skip
         self.s = s
         self.numbers = {name: number for number, name in enumerate(hosts, 1)}
         self.central, self.hosts = ovn.start_cloud(s.lab, *hosts, gateways=gateways, mappings=mappings)
@@ -94,6 +94,7 @@ class Cloud:
         self.routes = Monitor(self.leaf_node, "route")
         self.ours: dict[str, OvnBgpd] = {}
         self._out = "all" if everything else "hosts"
+        self._wiring = f"[wiring]\n{wiring}\n" if wiring else ""
         for name, number in self.numbers.items():
             s[name].run(f"ip route add default via 10.0.{number}.1; ip -6 route add default via fd00:{number}::1")
             self.ours[name] = s.ours(name, text=self.config(name, options))
@@ -104,7 +105,7 @@ class Cloud:
 
     def config(self, host: str, options: str) -> str:
         """Our configuration on a host; `options` end its `[ovn]` section."""
-        return OURS.format(n=self.numbers[host], out=self._out) + options + "\n"
+        return OURS.format(n=self.numbers[host], out=self._out) + options + "\n" + self._wiring
 
     def reconfigure(self, options: str) -> None:
         """The same on every host, by reload."""

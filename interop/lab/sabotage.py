@@ -111,5 +111,27 @@ ALL = {
             (matrix("frr10", "v4"),),
             config=('password = "between-us"', 'password = "somebody-else"'),
         ),
+        Sabotage(
+            "tenant-networks",
+            "our configuration does not expose tenant networks",
+            {
+                "gateways": r"leaf: 10\.64\.1\.20/32 not via gw1 alone .*it has None",
+                "load-balancers/per-table": r"leaf: 10\.64\.1\.100/32 not via gw1 alone .*it has None",
+                "defeating-sequences": r"the leaf lacks \['10\.64\.1\.100/32', '10\.64\.1\.20/32'\], and has besides \[\]",
+            },
+            ("floating-ips",),
+            config=("expose_tenant_networks = true", "expose_tenant_networks = false"),
+        ),
+        Sabotage(
+            "chassis",
+            "our configuration gives the host another name than OVN's",
+            {
+                "provider-ports": r"leaf: 203\.0\.113\.10/32 not via hv1 alone .*it has None",
+                "floating-ips": r"leaf: 203\.0\.113\.50/32 not via hv1 alone .*it has None",
+                "world-pushes-back": r"leaf: 203\.0\.113\.10/32 not via hv1 alone .*it has None",
+            },
+            ("plain/ebgp-frr-10",),
+            config=('nb = "tcp:172.17.0.1:6641"', 'nb = "tcp:172.17.0.1:6641"\nchassis = { hostname = "elsewhere", system_id = "elsewhere" }'),
+        ),
     )
 }

@@ -1,7 +1,8 @@
 """Load balancers and port forwards, connected to from the leaf all the while: tenant and provider VIPs, their floating IPs.
 
 IPv4 and IPv6, TCP and UDP on one VIP, a VIP exchanged for another, one of two protocols removed, port forwards of two protocols
-on one floating IP; then the gateway fails over below all of them, and they are removed. The loss is printed.
+on one floating IP; then the gateway fails over below all of them, and they are removed. The loss is printed. With a rule for each
+address, and with one for the bridge.
 """
 
 from lab import topology
@@ -12,13 +13,15 @@ from lab.watch import ask_udp, serve
 
 TOPOLOGY = topology.below_a_leaf("hv1", "gw1", "gw2")
 TIME_LIMIT = 180
+VARIANTS = {"per-prefix": {}, "per-table": {"wiring": 'rules = "per-table"'}}
 
 FRONT = {"tenant_VIP": "10.64.1.100", "tenant_VIP6": "2a00:db8:1::100", "provider_VIP": "203.0.113.100",
          "provider_VIP6": "2001:db8:203::100", "VIP's_floating_IP": "203.0.113.110", "port_forward": "203.0.113.120"}  # fmt: skip
 
 
 def run(s):
-    cloud = Cloud(s, "hv1", "gw1", "gw2", leaf="bird", gateways=("gw1", "gw2"), options="expose_tenant_networks = true")
+    cloud = Cloud(s, "hv1", "gw1", "gw2", leaf="bird", gateways=("gw1", "gw2"), options="expose_tenant_networks = true",
+                  wiring=s.parameters.get("wiring", ""))  # fmt: skip
     writer, gw1, gw2 = cloud.neutron, cloud.hosts["gw1"].system_id, cloud.hosts["gw2"].system_id
     provider = writer.network("provider", "203.0.113.0/24", "2001:db8:203::/64", physical_network="physnet1")
     tenant = writer.network("tenant", "10.64.1.0/24", "2a00:db8:1::/64")
