@@ -1,10 +1,10 @@
 //! What `show --json`, `plan --json` and the API say: the shapes are a contract (`docs/api.md`), additions are allowed, nothing
 //! is renamed. Absent values are `null`, never left out, so that a reader can rely on every key.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -153,8 +153,12 @@ pub struct Neighbor {
     pub remote_endpoint: Option<String>,
     /// The last NOTIFICATION we sent, in words.
     pub last_error_sent: Option<String>,
+    /// How long ago.
+    pub last_error_sent_seconds: Option<f64>,
     /// The last NOTIFICATION it sent, in words.
     pub last_error_received: Option<String>,
+    /// How long ago.
+    pub last_error_received_seconds: Option<f64>,
     /// Why the session went down last, or why it does not come up.
     pub last_reason: Option<String>,
     /// Until the next attempt.
@@ -199,6 +203,8 @@ pub struct Timers {
     pub keepalive_seconds: f64,
     /// Between attempts.
     pub connect_retry_seconds: f64,
+    /// What runs now, and when it ends: `hold`, `keepalive`, `send_hold`, `connect_retry`, `idle_hold`, `open`.
+    pub running: BTreeMap<String, f64>,
 }
 
 /// Messages of the current and past connections of this neighbour.
@@ -227,7 +233,8 @@ pub struct Security {
     pub ao: bool,
     /// GTSM (RFC 5082): hops allowed.
     pub ttl_security: Option<u8>,
-    /// Segments dropped for a wrong or missing signature: a password on one side only shows here.
+    /// TCP segments the kernel dropped for a missing or wrong signature while this session was not up: a password on one side only
+    /// shows here. The kernel does not say whose they were.
     pub signature_failures: u64,
 }
 
@@ -249,6 +256,8 @@ pub struct NeighborFamily {
     pub negotiated: bool,
     /// Prefixes it has been told.
     pub advertised: u64,
+    /// Announcements and withdrawals still to be sent.
+    pub pending: u64,
     /// Prefixes it told us.
     pub received: u64,
     /// Of them, let in by our policy.

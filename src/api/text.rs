@@ -251,6 +251,8 @@ fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
     let t = &n.timers;
     let (hold, keepalive, retry) = (t.hold_time_seconds, t.keepalive_seconds, t.connect_retry_seconds);
     line("timers", Some(format!("hold {hold} s, keepalive {keepalive} s, connect retry {retry} s")));
+    let running: Vec<_> = t.running.iter().map(|(name, left)| format!("{name} in {}", ago(*left))).collect();
+    line("running timers", Some(running.join(", ")));
     let hops = n.security.ttl_security.map(|hops| format!("GTSM {hops} hops"));
     let failures = Some(n.security.signature_failures).filter(|f| *f > 0).map(|f| format!("{f} signature failures"));
     let security =
@@ -270,15 +272,27 @@ fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
     let faults = (n.treated_as_withdraw, n.attributes_discarded);
     let faulty = format!("{} updates treated as withdraw, {} attributes discarded (RFC 7606)", faults.0, faults.1);
     line("faults", (faults != (0, 0)).then(|| paint.paint(Tone::Bad, &faulty)));
-    line("last error sent", n.last_error_sent.clone());
-    line("last error received", n.last_error_received.clone());
+    let error = |text: &Option<String>, seconds: Option<f64>| {
+        let text = text.as_ref()?;
+        Some(seconds.map_or_else(|| text.clone(), |seconds| format!("{text}, {} ago", ago(seconds))))
+    };
+    line("last error sent", error(&n.last_error_sent, n.last_error_sent_seconds));
+    line("last error received", error(&n.last_error_received, n.last_error_received_seconds));
     // Why it was down before it was ever up is nobody's question any more.
     line("last reason", n.last_reason.clone().filter(|_| n.uptime_seconds.is_none() || n.lost_count > 0));
     for f in &n.families {
         let what = if f.negotiated {
             let limit = f.max_prefixes.map(|max| format!(" of at most {max}")).unwrap_or_default();
             let next_hop = f.next_hop.as_ref().map(|n| format!(", next hop {n}")).unwrap_or_default();
-            format!("{} advertised, {} received, {} accepted{limit}{next_hop}", f.advertised, f.received, f.accepted)
+            let pending = if f.pending > 0 { format!(" ({} to be sent)", f.pending) } else { String::new() };
+            let told = match (f.end_of_rib_sent, f.end_of_rib_received) {
+                (true, true) => ", End-of-RIB both ways",
+                (true, false) => ", End-of-RIB sent",
+                (false, true) => ", End-of-RIB received",
+                (false, false) => "",
+            };
+            let (sent, received, accepted) = (f.advertised, f.received, f.accepted);
+            format!("{sent} advertised{pending}, {received} received, {accepted} accepted{limit}{told}{next_hop}")
         } else {
             "not negotiated".to_owned()
         };

@@ -120,7 +120,9 @@ fn neighbor(n: speaker::Neighbor) -> model::Neighbor {
         local_endpoint: n.local_endpoint,
         remote_endpoint: n.remote_endpoint,
         last_error_sent: n.last_error_sent,
+        last_error_sent_seconds: n.last_error_sent_seconds,
         last_error_received: n.last_error_received,
+        last_error_received_seconds: n.last_error_received_seconds,
         last_reason: n.last_reason,
         next_attempt_seconds: n.next_attempt_seconds,
         capabilities: model::Capabilities { sent: n.capabilities.sent, received: n.capabilities.received },
@@ -128,6 +130,7 @@ fn neighbor(n: speaker::Neighbor) -> model::Neighbor {
             hold_time_seconds: n.timers.hold_time_seconds,
             keepalive_seconds: n.timers.keepalive_seconds,
             connect_retry_seconds: n.timers.connect_retry_seconds,
+            running: n.timers.running.into_iter().map(|(name, seconds)| (name.to_owned(), seconds)).collect(),
         },
         messages: model::MessageCounts {
             sent: n.messages.sent,
@@ -137,10 +140,17 @@ fn neighbor(n: speaker::Neighbor) -> model::Neighbor {
             bytes_sent: n.messages.bytes_sent,
             bytes_received: n.messages.bytes_received,
         },
-        security: model::Security { md5: n.md5, ttl_security: n.ttl_security, ..Default::default() },
+        security: model::Security {
+            md5: n.md5,
+            ao: false,
+            ttl_security: n.ttl_security,
+            signature_failures: n.signature_failures,
+        },
         graceful_restart: n.graceful_restart,
         shutdown: n.shutdown,
         families: n.families.into_iter().map(family).collect(),
+        treated_as_withdraw: n.messages.treated_as_withdraw,
+        attributes_discarded: n.messages.attributes_discarded,
         ..Default::default()
     }
 }
@@ -151,12 +161,13 @@ fn family(f: speaker::NeighborFamily) -> model::NeighborFamily {
         family: f.family,
         negotiated: f.negotiated,
         advertised: count(f.advertised),
-        received: count(f.accepted),
+        pending: count(f.pending),
+        received: count(f.accepted + f.refused),
         accepted: count(f.accepted),
         max_prefixes: f.max_prefixes.map(u64::from),
+        end_of_rib_sent: f.end_of_rib_sent,
         end_of_rib_received: f.end_of_rib_received,
         next_hop: f.next_hop,
-        ..Default::default()
     }
 }
 

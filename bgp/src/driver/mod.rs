@@ -16,6 +16,7 @@ mod discovery;
 mod links;
 mod listeners;
 mod run;
+mod signatures;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::connections::{Connections, Happened, TURN};
 use super::links::{self, Noticed, Notices};
 use super::listeners::{Accepted, Listeners};
-use super::{Command, Config, LearnedRoutes, sockets};
+use super::{Command, Config, LearnedRoutes, signatures, sockets};
 use crate::rib::RouteSet;
 use crate::speaker::{ConnId, Event, Input, Output, Speaker};
 
@@ -214,9 +214,11 @@ impl Driver {
             }
             Command::Snapshot(reply) => {
                 self.acknowledge(now);
+                self.speaker.handle(now, Input::SignaturesDropped(signatures::dropped()));
                 let _ = reply.send(self.speaker.snapshot(now));
             }
             Command::Neighbors(reply) => {
+                self.speaker.handle(now, Input::SignaturesDropped(signatures::dropped()));
                 let _ = reply.send(self.speaker.neighbors(now));
             }
             Command::Routes(reply) => {
@@ -260,6 +262,8 @@ impl Driver {
         while let Some(output) = self.speaker.poll() {
             match output {
                 Output::Dial { conn, address, peer } => {
+                    let dropped = Input::SignaturesDropped(signatures::dropped());
+                    self.speaker.handle(Instant::now(), dropped);
                     let dialled = sockets::dial(&self.config.speaker, &peer, address).and_then(TcpStream::from_std);
                     match dialled {
                         Ok(stream) => self.connections.dialled(conn, stream),

@@ -83,6 +83,8 @@ pub enum Input {
     },
     /// How it stands with the links of [`Speaker::links_in_use`].
     Links(Links),
+    /// How many TCP segments the kernel has dropped for a missing or wrong signature so far. It does not say whose.
+    SignaturesDropped(u64),
     /// BFD has seen that the path to a peer works.
     BfdUp {
         /// The peer.
@@ -159,6 +161,8 @@ pub struct Speaker {
     loc_rib: LocRib,
     /// Listen ranges that had to turn somebody away since they last had room.
     full_ranges: BTreeSet<Prefix>,
+    /// What the kernel has counted, when it was last asked.
+    signatures_dropped: Option<u64>,
     /// Connections nobody wanted.
     refused: u64,
     /// To be reported once, however many changes there were.
@@ -177,6 +181,7 @@ impl Speaker {
             peers: BTreeMap::new(),
             routes: None,
             full_ranges: BTreeSet::new(),
+            signatures_dropped: None,
             refused: 0,
             learned_changed: false,
             outputs: VecDeque::new(),
@@ -320,10 +325,21 @@ impl Speaker {
                 }
             }
             Input::Discovered { interface, address } => self.discovered(now, interface, address),
+            Input::SignaturesDropped(total) => self.signatures_dropped(total),
             Input::Links(links) => self.links(now, &links),
             Input::BfdUp { peer } => self.bfd_works(now, &peer, true),
             Input::BfdDown { peer, failure } => self.bfd_failed(now, &peer, failure),
             Input::BfdGone { peer } => self.bfd_works(now, &peer, false),
+        }
+    }
+
+    /// Whoever is not up may be the one: a peer that is up signs as it should.
+    fn signatures_dropped(&mut self, total: u64) {
+        let before = self.signatures_dropped.replace(total).unwrap_or(total);
+        let more = total.saturating_sub(before);
+        for peer in self.peers.values_mut().filter(|peer| peer.up.is_none() && peer.config.shutdown.is_none()) {
+            peer.signature_failures += more;
+            peer.signature_failures_since_up += more;
         }
     }
 

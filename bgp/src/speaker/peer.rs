@@ -53,6 +53,10 @@ pub(super) struct Peer {
     pub(super) counters: Counters,
     /// The peer's numbers the last time it was up, for `show`.
     pub(super) last_up: Option<Arc<Negotiated>>,
+    /// Segments dropped for their signature while the session was not up, all in all.
+    pub(super) signature_failures: u64,
+    /// And since it was last up.
+    pub(super) signature_failures_since_up: u64,
     /// The state, and since when.
     pub(super) state_since: Instant,
     pub(super) lost_count: u64,
@@ -92,6 +96,8 @@ impl Peer {
             helper: Helper::default(),
             counters: Counters::default(),
             last_up: None,
+            signature_failures: 0,
+            signature_failures_since_up: 0,
             state_since: now,
             lost_count: 0,
         }
@@ -301,6 +307,7 @@ impl Peer {
         }));
         let adj_out = AdjOut::new(self.export_context(&ends, &negotiated));
         self.last_up = Some(Arc::clone(&negotiated));
+        self.signature_failures_since_up = 0;
         out.push(Output::Event(Event::Up {
             neighbor: self.name(),
             asn: negotiated.asn,

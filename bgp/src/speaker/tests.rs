@@ -502,6 +502,33 @@ fn strangers_are_refused_with_a_word_to_the_log() {
     assert!(play.events.iter().any(|e| matches!(e, Event::Refused { from, .. } if from == "10.0.0.3:40000")));
 }
 
+#[test]
+fn a_password_on_one_side_only_can_be_seen() {
+    let mut play = Play::new(PeerConfig { password: Some(Secret::new("x")), ..peer_config() });
+    let dropped = |play: &mut Play, total| play.speaker.handle(play.now, Input::SignaturesDropped(total));
+    let seen = |play: &Play| {
+        let neighbor = play.speaker.neighbors(play.now).remove(0);
+        (neighbor.signature_failures, neighbor.last_reason.unwrap_or_default())
+    };
+    dropped(&mut play, 1000);
+    assert_eq!(seen(&play), (0, String::new()), "what was before we looked is nobody's");
+    dropped(&mut play, 1003);
+    let (failures, reason) = seen(&play);
+    assert_eq!(failures, 3);
+    assert!(reason.starts_with("no connection; meanwhile the kernel dropped 3 TCP segments"), "{reason}");
+    for _ in 0..2 {
+        play.now = play.speaker.next_deadline().unwrap();
+        play.speaker.handle_timeout(play.now);
+    }
+    assert!(seen(&play).1.starts_with("no answer to our attempt to connect; meanwhile"), "{:?}", seen(&play));
+    play.establish();
+    dropped(&mut play, 1010);
+    assert_eq!(seen(&play).0, 3, "a session that is up has nothing to do with it");
+    play.speaker.handle(play.now, Input::Lost { conn: play.conn.unwrap(), why: "gone".into() });
+    play.settle();
+    assert_eq!(seen(&play), (3, "gone".to_owned()));
+}
+
 type Edit = Box<dyn Fn(&mut PeerConfig)>;
 
 /// A change, what it is expected to do, and whether the session really only felt that.
@@ -601,6 +628,10 @@ fn what_is_seen_from_outside_has_the_promised_names() {
     assert_eq!((&neighbor["state"], &neighbor["remote_as"]), (&"Established".into(), &PEER_AS.into()));
     assert_eq!(neighbor["families"][0]["advertised"], 1);
     assert_eq!(neighbor["families"][0]["accepted"], 1);
+    assert_eq!(
+        (&neighbor["families"][0]["end_of_rib_sent"], &neighbor["families"][0]["refused"]),
+        (&true.into(), &0.into())
+    );
     assert_eq!(neighbor["messages"]["updates_sent"], 3);
     let route = &snapshot["routes"][0];
     assert_eq!((&route["prefix"], &route["neighbors"][0]["advertised"]), (&"192.0.2.1/32".into(), &true.into()));

@@ -11,7 +11,7 @@ use super::peer::Peer;
 use super::{Counters, PeerAddress, RemoteAs, Speaker};
 use crate::policy::community;
 use crate::rib::{AdjIn, LearnedNextHop, Status};
-use crate::session::StateName;
+use crate::session::{Reason, StateName};
 use crate::types::{Family, Prefix};
 use crate::wire::{AsPath, Attributes, Capability, NextHop, Nlri, Origin, Segment};
 
@@ -81,6 +81,8 @@ pub struct Neighbor {
     pub messages: Counters,
     /// Whether a TCP-MD5 password is configured.
     pub md5: bool,
+    /// TCP segments the kernel dropped for a missing or wrong signature while the session was not up. It does not say whose they were.
+    pub signature_failures: u64,
     /// GTSM: hops allowed.
     pub ttl_security: Option<u8>,
     /// Graceful restart, in words.
@@ -128,6 +130,10 @@ pub struct NeighborFamily {
     pub accepted: usize,
     /// Its limit.
     pub max_prefixes: Option<u32>,
+    /// Prefixes it told us and our policy refused, as far as they are remembered.
+    pub refused: usize,
+    /// We have sent End-of-RIB.
+    pub end_of_rib_sent: bool,
     /// It has sent End-of-RIB.
     pub end_of_rib_received: bool,
     /// The next hop we announce.
@@ -320,6 +326,7 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
         },
         messages: peer.counters,
         md5: config.password.is_some(),
+        signature_failures: peer.signature_failures,
         ttl_security: config.ttl_security,
         graceful_restart: graceful_restart(peer, now),
         shutdown: config.shutdown.clone(),
@@ -332,7 +339,17 @@ fn last_reason(peer: &Peer) -> Option<String> {
     {
         return Some("no neighbour discovered on the interface yet".to_owned());
     }
-    peer.session.last_reason.as_ref().map(|(reason, _)| reason.to_string())
+    let reason = peer.session.last_reason.as_ref().map(|(reason, _)| reason);
+    let dropped = peer.signature_failures_since_up;
+    // A NOTIFICATION came over a connection, so the signatures were right.
+    if dropped > 0 && peer.up.is_none() && matches!(reason, None | Some(Reason::Lost(_))) {
+        let said = reason.map_or_else(|| "no connection".to_owned(), ToString::to_string);
+        return Some(format!(
+            "{said}; meanwhile the kernel dropped {dropped} TCP segments (of any neighbor) whose signature was missing, not expected or \
+             wrong: is the password the same on both sides?"
+        ));
+    }
+    reason.map(ToString::to_string)
 }
 
 fn graceful_restart(peer: &Peer, now: Instant) -> Option<String> {
@@ -349,6 +366,10 @@ fn graceful_restart(peer: &Peer, now: Instant) -> Option<String> {
     Some(format!("agreed for {}, restart time {} s", restart.families, restart.restart_time.as_secs()))
 }
 
+fn refused(adj_in: &AdjIn, family: Family) -> usize {
+    adj_in.refused().filter(|(nlri, _)| Family::of(&nlri.prefix) == family).count()
+}
+
 fn neighbor_family(peer: &Peer, family: Family) -> Option<NeighborFamily> {
     let negotiated = peer.up.as_ref().is_some_and(|up| up.negotiated.families.contains(family));
     let accepted = peer.adj_in.as_ref().map_or(0, |adj_in| adj_in.count(family));
@@ -359,6 +380,8 @@ fn neighbor_family(peer: &Peer, family: Family) -> Option<NeighborFamily> {
         advertised: counts.advertised,
         pending: counts.pending + counts.withdrawals,
         accepted,
+        refused: peer.adj_in.as_ref().map_or(0, |adj_in| refused(adj_in, family)),
+        end_of_rib_sent: negotiated && counts.complete,
         max_prefixes: peer.config.max_prefixes.map(|max| max.limit),
         end_of_rib_received: peer.up.as_ref().is_some_and(|up| up.end_of_rib_received.contains(family)),
         next_hop: peer

@@ -1,4 +1,7 @@
-"""TCP MD5 (RFC 2385) with FRR and BIRD: every segment is signed; a wrong password gives no session, the-right-one does."""
+"""TCP MD5 (RFC 2385) with FRR and BIRD: every segment is signed; a wrong password, or one on the leaf's side only, gives no session.
+
+`show neighbors` says then that the kernel drops signatures, and asks for the passwords.
+"""
 
 from lab import topology
 from lab.shell import wait_for
@@ -25,6 +28,11 @@ def run(s):
         pass
     else:
         s.expect(False, "a session came up with the wrong password")
+    told(ours)
+    s.step("none on our side: the same")
+    ours.configure("\n".join(line for line in s.text("host.toml", PASSWORD="").splitlines() if "password" not in line) + "\n")
+    ours.command("reload")
+    told(ours, more_than=max(entry["security"]["signature_failures"] for entry in ours.show("neighbors")))
     s.step("the right password, by reload")
     ours.configure(s.text("host.toml", PASSWORD="the-right-one"))
     ours.command("reload")
@@ -39,3 +47,16 @@ def run(s):
     s.equal(unsigned, [], "BGP packets without the MD5 option")
     s.expect("the-right-one" not in ours.node.log(ours.name), "the password is in the log")
     s.expect("the-right-one" not in ours.command("show", "neighbors", "--json"), "the password is in `show neighbors`")
+
+
+def told(ours, more_than=0):
+    """`show neighbors` has something to say about signatures."""
+
+    def look():
+        entries = ours.show("neighbors")
+        return all(
+            entry["security"]["signature_failures"] > more_than and "password the same on both sides" in str(entry["last_reason"])
+            for entry in entries
+        )
+
+    wait_for("`show neighbors` to ask for the passwords", look, 30.0)

@@ -124,6 +124,8 @@ pub struct Counts {
     pub pending: usize,
     /// Withdrawals still to be sent.
     pub withdrawals: usize,
+    /// End-of-RIB was sent.
+    pub complete: bool,
 }
 
 /// How one prefix stands with one peer.
@@ -241,7 +243,12 @@ impl AdjOut {
     /// How much of `family` the peer has been told.
     pub fn counts(&self, family: Family) -> Counts {
         let out = self.families.of(family);
-        Counts { advertised: out.held, pending: out.pending_left().len(), withdrawals: out.withdrawals_left().len() }
+        Counts {
+            advertised: out.held,
+            pending: out.pending_left().len(),
+            withdrawals: out.withdrawals_left().len(),
+            complete: out.complete,
+        }
     }
 
     /// What the peer has been told, sorted by prefix.

@@ -186,13 +186,13 @@ fn withdrawals_leave_first_and_a_flapping_route_says_nothing() {
     peer.drain(&mut out, 65536);
     peer.heard();
     out.set(set(&["192.0.2.2/32", "192.0.2.3/32"]));
-    assert_eq!(out.counts(Family::Ipv4), Counts { advertised: 2, pending: 1, withdrawals: 1 });
+    assert_eq!(out.counts(Family::Ipv4), Counts { advertised: 2, pending: 1, withdrawals: 1, complete: true });
     out.set(set(&["192.0.2.1/32", "192.0.2.2/32"]));
     assert!(!out.pending(), "gone and back before the peer heard of it");
     out.set(set(&["192.0.2.2/32", "192.0.2.3/32"]));
     peer.drain(&mut out, 65536);
     assert_eq!(peer.heard(), "wa");
-    assert_eq!(out.counts(Family::Ipv4), Counts { advertised: 2, pending: 0, withdrawals: 0 });
+    assert_eq!(out.counts(Family::Ipv4), Counts { advertised: 2, pending: 0, withdrawals: 0, complete: true });
 }
 
 #[test]
