@@ -77,8 +77,9 @@ WEB4, WEB6, FIP, SPARE = "203.0.113.10", "2001:db8:203::10", "203.0.113.50", "20
 class Demo:
     """The story, in order; every method is one step."""
 
-    def __init__(self, lab: Lab, screen: Screen) -> None:
+    def __init__(self, lab: Lab, screen: Screen, config: str = CONFIG) -> None:
         self.lab = lab
+        self.config = config
         self.screen = screen
         self.hv = lab["hv1"]
         self.leaves = {"leaf1": peers.Frr(lab["leaf1"]), "leaf2": peers.Bird(lab["leaf2"])}
@@ -117,8 +118,8 @@ class Demo:
     def start_daemon(self) -> None:
         screen = self.screen
         screen.step("ovn-bgpd starts on the hypervisor", "One binary; no FRR, no VRF, no dummy device.")
-        self.daemon.configure(CONFIG)
-        screen.show("hv1", f"cat {self.daemon.config_path}", CONFIG, most=60)
+        self.daemon.configure(self.config)
+        screen.show("hv1", f"cat {self.daemon.config_path}", self.config, most=60)
         self.daemon.start()
         for name, peer in self.leaves.items():
             for address in self.hops[name]:

@@ -4,7 +4,7 @@ use bgp::speaker::{Impact, classify, classify_speaker};
 
 use super::agent::Agent;
 use crate::api::model::{ReloadAction, ReloadNeighbor, ReloadReport};
-use crate::config::{self, Config, Neighbor};
+use crate::config::{self, Config, Neighbor, Wiring};
 use crate::desired::{Options, Rules};
 
 /// Changing so many prefixes keeps the processor busy for a noticeable time.
@@ -81,6 +81,7 @@ fn compare(old: &Config, started: &Config, new: &Config, dry_run: bool) -> Reloa
     let sections = [
         ("[advertise]", old.advertise != new.advertise),
         ("[ovn] what is exposed", exposed(old) != exposed(new)),
+        ("[wiring] rules", old.wiring.rules != new.wiring.rules),
         ("[bgp] listen", (&old.bgp.listen, old.bgp.port) != (&new.bgp.listen, new.bgp.port)),
         ("[bgp] listen_ranges", old.bgp.listen_ranges != new.bgp.listen_ranges),
         ("[bgp] drain_wait", old.bgp.drain_wait != new.bgp.drain_wait),
@@ -90,7 +91,7 @@ fn compare(old: &Config, started: &Config, new: &Config, dry_run: bool) -> Reloa
     let restart = [
         ("[ovn] on or off", started.ovn.is_some() != new.ovn.is_some()),
         ("[ovn] where the databases are", databases(started) != databases(new)),
-        ("[wiring]", started.wiring != new.wiring),
+        ("[wiring]", read_once(&started.wiring) != read_once(&new.wiring)),
         ("[api]", started.api != new.api),
     ];
     let differing = |list: &[(&str, bool)]| -> Vec<String> {
@@ -106,7 +107,12 @@ fn compare(old: &Config, started: &Config, new: &Config, dry_run: bool) -> Reloa
     }
 }
 
-/// What a reload may change of the rules; their form belongs to `[wiring]`.
+/// `[wiring]` but for what can be changed while everything runs.
+fn read_once(wiring: &Wiring) -> Wiring {
+    Wiring { rules: Rules::default(), ..wiring.clone() }
+}
+
+/// What `[ovn]` says about exposures; the form of the rules belongs to `[wiring]`.
 fn exposed(config: &Config) -> Options {
     Options { rules: Rules::default(), ..config.options() }
 }
@@ -196,13 +202,19 @@ rules = "per-prefix"
 
     #[test]
     fn what_is_read_once_waits_for_a_restart_however_often_one_reloads() {
-        let new = changed(&[("per-prefix", "per-table")]);
+        let new = changed(&[("rules = \"per-prefix\"", "route_protocol = 98")]);
         let first = report(&new);
         assert_eq!((first.changes, first.restart_needed), (vec![], vec!["[wiring]".to_owned()]));
         let again = compare(&new, &config(BASE), &new, false);
         assert_eq!(again.restart_needed, ["[wiring]"], "it is still not in force");
         let back = compare(&new, &config(BASE), &config(BASE), false);
         assert!(back.restart_needed.is_empty(), "it never was");
+    }
+
+    #[test]
+    fn the_form_of_the_rules_is_changed_while_everything_runs() {
+        let report = report(&changed(&[("per-prefix", "per-table")]));
+        assert_eq!((report.changes, report.restart_needed), (vec!["[wiring] rules".to_owned()], vec![]));
     }
 
     #[test]

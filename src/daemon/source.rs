@@ -400,9 +400,7 @@ impl Agent {
         self.config_read = Instant::now();
         self.speaker.reconfigure(&self.config);
         if let (Some(ovn), true) = (&mut self.ovn, self.config.ovn.is_some()) {
-            // Their form is part of [wiring], which is read once.
-            let rules = ovn.options().rules;
-            ovn.set_options(desired::Options { rules, ..self.config.options() });
+            ovn.set_options(self.config.options());
         }
         self.bfd.configure(&self.config, self.speaker.handle());
         let former = self.fib.take();

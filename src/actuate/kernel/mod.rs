@@ -97,6 +97,11 @@ impl Kernel {
         }
     }
 
+    /// Whether the kernel keeps marks on addresses.
+    pub(super) const fn addresses_marked(&self) -> bool {
+        self.addresses_marked
+    }
+
     /// A stream of notices about changes by others. Needs a tokio runtime.
     pub fn monitor(&self, scope: Scope) -> io::Result<Monitor> {
         Monitor::open(self.marks, scope, Arc::clone(&self.port))
@@ -212,8 +217,11 @@ impl Kernel {
 /// Objects with our marks.
 impl Marks {
     pub(super) fn rule(self, to: Option<IpNet>, v6: bool, table: u32) -> Rule {
+        // One for everything must never lead to a default route, be it ours for a moment or somebody else's: all traffic of the host
+        // would take it. It also tells the rule from the others: the kernel ignores the destination 0/0 when it compares.
+        let no_default = to.is_none();
         let to = to.unwrap_or(default_net(v6));
-        Rule { to, table, priority: self.rule_priority, protocol: self.protocol }
+        Rule { to, table, priority: self.rule_priority, protocol: self.protocol, no_default }
     }
 
     pub(super) fn route(self, table: u32, to: IpNet, hops: Vec<Hop>) -> Route {

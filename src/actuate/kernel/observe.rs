@@ -100,6 +100,9 @@ impl Kernel {
                 continue;
             }
             let to = (rule.to.prefix_len() > 0).then_some(rule.to);
+            if rule.no_default != to.is_none() {
+                continue;
+            }
             let v6 = matches!(rule.to, IpNet::V6(_));
             let key = Key::Rule { to, v6, table: rule.table };
             let ours = rule.protocol == self.marks.protocol;

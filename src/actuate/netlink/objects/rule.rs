@@ -26,6 +26,8 @@ pub(crate) struct Rule {
     pub(crate) table: u32,
     pub(crate) priority: u32,
     pub(crate) protocol: u8,
+    /// A default route in the table does not count (`suppress_prefixlength 0`).
+    pub(crate) no_default: bool,
 }
 
 impl Rule {
@@ -39,6 +41,7 @@ impl Rule {
             .attr(FRA_PRIORITY, &self.priority.to_ne_bytes())
             .attr(FRA_TABLE, &self.table.to_ne_bytes())
             .attr(FRA_PROTOCOL, &[self.protocol])
+            .attr_opt(FRA_SUPPRESS_PREFIXLEN, self.no_default.then_some([0; 4].as_slice()))
     }
 
     /// Add; refused with EEXIST when it is there.
@@ -70,6 +73,7 @@ impl Rule {
         };
         let plain = src_len == 0 && tos == 0 && action == FR_ACT_TO_TBL && u32_at(rest, 0)? & 0x2 == 0;
         let (mut to, mut table, mut priority, mut protocol) = (None, u32::from(table), 0, 0);
+        let mut no_default = false;
         for (kind, value) in attrs(rest.get(4..)?) {
             match kind {
                 FRA_DST => to = Some(value),
@@ -78,6 +82,7 @@ impl Rule {
                 FRA_PROTOCOL => protocol = *value.first()?,
                 // −1 is "off"; 0 suppresses routes of length 0.
                 FRA_SUPPRESS_IFGROUP | FRA_SUPPRESS_PREFIXLEN if u32_at(value, 0) == Some(u32::MAX) => {}
+                FRA_SUPPRESS_PREFIXLEN if u32_at(value, 0) == Some(0) => no_default = true,
                 FRA_SUPPRESS_IFGROUP | FRA_SUPPRESS_PREFIXLEN => return None,
                 FRA_PAD => {}
                 // A selector or modifier we do not know is no matter while it says nothing.
@@ -85,6 +90,6 @@ impl Rule {
                 _ => return None,
             }
         }
-        plain.then_some(Self { to: prefix(v6, dst_len, to)?, table, priority, protocol })
+        plain.then_some(Self { to: prefix(v6, dst_len, to)?, table, priority, protocol, no_default })
     }
 }

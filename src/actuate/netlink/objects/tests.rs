@@ -50,8 +50,8 @@ fn route() -> impl Strategy<Value = Route> {
 
 proptest! {
     #[test]
-    fn rules(to in net(), table in any::<u32>(), priority in any::<u32>(), protocol in any::<u8>()) {
-        let rule = Rule { to, table, priority, protocol };
+    fn rules(to in net(), table in any::<u32>(), priority in any::<u32>(), no_default in any::<bool>(), protocol in any::<u8>()) {
+        let rule = Rule { to, table, priority, protocol, no_default };
         prop_assert_eq!(sent(&rule.add(), Rule::read), Some(rule.clone()));
         prop_assert_eq!(sent(&rule.remove(), Rule::read_table), Some(table));
     }
@@ -105,14 +105,14 @@ proptest! {
 
 #[test]
 fn a_rule_with_another_selector_is_none_of_ours() {
-    let rule = Rule { to: "10.0.0.1/32".parse().unwrap(), table: 10, priority: 32000, protocol: 99 };
+    let rule = Rule { to: "10.0.0.1/32".parse().unwrap(), table: 10, priority: 32000, protocol: 99, no_default: false };
     assert_eq!(sent(&rule.add().text(FRA_IIFNAME, "eth0"), Rule::read), None);
     assert_eq!(sent(&rule.add().attr(FRA_UNKNOWN, &[1]), Rule::read), None, "whatever that may mean");
     assert_eq!(sent(&rule.add().attr(FRA_UNKNOWN, &[0]), Rule::read), Some(rule.clone()));
     assert_eq!(
-        sent(&rule.add().attr(FRA_SUPPRESS_PREFIXLEN, &[0; 4]), Rule::read),
+        sent(&rule.add().attr(FRA_SUPPRESS_PREFIXLEN, &1u32.to_ne_bytes()), Rule::read),
         None,
-        "suppresses the default route"
+        "suppresses more than the default route"
     );
     assert_eq!(sent(&rule.add().attr(FRA_SUPPRESS_PREFIXLEN, &[255; 4]), Rule::read), Some(rule));
 }
