@@ -271,6 +271,33 @@ fn flows_of_others_are_neither_seen_nor_touched() {
 }
 
 #[test]
+fn flows_left_under_another_cookie_are_replaced_in_place_and_the_rest_is_removed_on_request() {
+    with_switch(|switch| async move {
+        switch.add_bridge("br-ex", "");
+        for flow in [
+            "cookie=0x3e7,priority=900,in_port=1,ip,actions=mod_dl_dst:0e:00:00:00:00:01,NORMAL",
+            "cookie=0x3e7,priority=900,in_port=2,ip,actions=mod_dl_dst:0e:00:00:00:00:01,NORMAL",
+            "cookie=0x3e7,priority=800,in_port=2,ip,actions=drop",
+            "cookie=0x7,priority=900,in_port=3,ip,actions=NORMAL",
+        ] {
+            switch.ofctl(&["add-flow", &switch.mgmt("br-ex"), flow]);
+        }
+        let mut ovs = Ovs::new(switch.rundir(), 0x4711);
+        ovs.watch(&["br-ex".to_owned()].into());
+        apply(&mut ovs, &[set("br-ex", 1, false, MAC)]).await;
+        assert_eq!(
+            ovs.remove_left(0x3e7).await.unwrap(),
+            1,
+            "in_port=1 is ours by now, the others are not of our form"
+        );
+        assert_eq!(ovs.remove_left(0x3e7).await.unwrap(), 0, "once is enough");
+        assert_eq!(observe(&mut ovs).await, [(key("br-ex", 1, false), Spec::ModDlDst(MAC))].into());
+        assert_eq!(switch.flows("br-ex", "OpenFlow13").len(), 3);
+        assert_eq!(Ovs::new(switch.rundir(), 7).remove_left(7).await.unwrap(), 0, "never our own");
+    });
+}
+
+#[test]
 fn a_flow_of_ours_with_another_action_is_seen_as_different_and_the_spelling_does_not_matter() {
     with_switch(|switch| async move {
         switch.add_bridge("br-ex", "");

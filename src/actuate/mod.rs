@@ -6,11 +6,11 @@
 //! | [`fib`] | learned routes |
 //! | [`monitor`] | "somebody changed the kernel's state" |
 //! | [`ovs`] | flows on the bridges |
-//! | `adopt` | taking over what ovn-bgp-agent left |
+//! | [`adopt`] | taking over what ovn-bgp-agent left |
 //! | `netlink` | rtnetlink messages and sockets |
 //! | [`rt_tables`] | the routing table of a bridge, shared with iproute2 by file |
 
-mod adopt;
+pub mod adopt;
 pub mod fib;
 pub mod kernel;
 pub mod monitor;

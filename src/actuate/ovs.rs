@@ -151,6 +151,23 @@ impl Ovs {
         (0..ops.len()).map(|index| done.remove(&index).unwrap_or_else(foreign)).collect()
     }
 
+    /// Removes flows of our form that carry another cookie, which somebody who is gone has left; ours stay. Answers how many.
+    pub async fn remove_left(&self, cookie: u64) -> Result<usize, String> {
+        if cookie == self.cookie {
+            return Ok(0);
+        }
+        let mut left = Self::new(&self.rundir, cookie);
+        left.watch(&self.bridges.keys().cloned().collect());
+        let (found, silent) = left.observe().await;
+        if let Some((bridge, reason)) = silent.into_iter().next() {
+            return Err(format!("bridge {bridge}: {reason}"));
+        }
+        let ops: Vec<Op> = found.into_keys().map(Op::Remove).collect();
+        let results = left.apply(&ops).await;
+        results.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())?;
+        Ok(ops.len())
+    }
+
     /// Waits until a bridge's switch goes or comes back, or answers after all. Cancel-safe.
     pub async fn event(&mut self) -> Event {
         if self.bridges.is_empty() {

@@ -107,6 +107,12 @@ impl Agent {
         notify_ready();
         while !self.stopping {
             self.work().await;
+            if self.reconciler.sighted()
+                && self.reconciler.failed().is_empty()
+                && let Some(ovn) = &mut self.ovn
+            {
+                ovn.remove_leftovers(&mut self.kernel).await;
+            }
             let woken = self.wait(&mut signals).await;
             self.handle(woken).await;
         }

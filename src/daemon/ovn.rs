@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::actuate::adopt::UPSTREAM_COOKIE;
 use crate::actuate::kernel::{Kernel, Scope as KernelScope};
 use crate::actuate::ovs::{self, Ovs};
 use crate::actuate::rt_tables::RtTables;
@@ -42,6 +43,8 @@ pub(super) struct Ovn {
     others_changed: bool,
     rt_tables: RtTables,
     adopt_upstream: bool,
+    /// What ovn-bgp-agent left and has no place here is still to be removed.
+    leftovers: bool,
     /// VLAN devices the last desired state wants.
     vlan_devices: BTreeSet<String>,
     tables: BTreeMap<String, u32>,
@@ -132,6 +135,7 @@ impl Ovn {
             others_changed: true,
             rt_tables: RtTables::default(),
             adopt_upstream: wiring.adopt_upstream,
+            leftovers: wiring.adopt_upstream,
             vlan_devices: BTreeSet::new(),
             tables: BTreeMap::new(),
             seed,
@@ -158,12 +162,7 @@ impl Ovn {
         self.nb = Some(Link { seen, replaces: seen, ..Link::new(config, tls) });
     }
 
-    /// What the configuration says about the rules.
-    pub(super) const fn options(&self) -> &Options {
-        &self.options
-    }
-
-    /// Changes it.
+    /// What the configuration says about the rules has changed.
     pub(super) fn set_options(&mut self, options: Options) {
         self.others_changed |= self.options != options;
         self.options = options;
@@ -363,6 +362,25 @@ impl Ovn {
         });
         self.vlan_devices = vlan_devices.collect();
         desired
+    }
+
+    /// Once everything of ours stands: removes what ovn-bgp-agent left and nobody needs any more.
+    pub(super) async fn remove_leftovers(&mut self, kernel: &mut Kernel) {
+        if !std::mem::take(&mut self.leftovers) {
+            return;
+        }
+        match kernel.remove_upstream_devices() {
+            Ok(devices) if devices.is_empty() => {}
+            Ok(devices) => tracing::info!(devices = devices.join(", "), "removed what ovn-bgp-agent left"),
+            Err(error) => tracing::warn!(%error, "cannot look for the devices of ovn-bgp-agent"),
+        }
+        match self.switches.remove_left(UPSTREAM_COOKIE).await {
+            Ok(0) => {}
+            Ok(flows) => tracing::info!(flows, "removed what ovn-bgp-agent left"),
+            Err(reason) => {
+                tracing::warn!(reason, "cannot remove the flows of ovn-bgp-agent; they stay until the next start");
+            }
+        }
     }
 
     /// The part of the kernel's state that concerns the wiring.

@@ -12,6 +12,7 @@ const RTM_SETLINK: u16 = 19;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_INFO_KIND: u16 = 1;
@@ -39,6 +40,10 @@ pub(crate) struct Device {
     pub(crate) carrier: bool,
     pub(crate) alias: Option<String>,
     pub(crate) vlan: Option<Vlan>,
+    /// Of which kind, for virtual devices: `vlan`, `dummy`, `vrf`, …
+    pub(crate) kind: Option<String>,
+    /// The device it belongs to: a bridge, a bond, a VRF.
+    pub(crate) master: Option<u32>,
 }
 
 impl Device {
@@ -95,6 +100,8 @@ impl Device {
             carrier: flags & IFF_LOWER_UP != 0,
             alias: None,
             vlan: None,
+            kind: None,
+            master: None,
         };
         let (mut parent, mut tag) = (None, None);
         for (kind, value) in attrs(frame.body.get(16..)?) {
@@ -103,7 +110,8 @@ impl Device {
                 IFLA_ADDRESS => device.mac = <[u8; 6]>::try_from(value).ok().map(Mac),
                 IFLA_LINK => parent = u32_at(value, 0),
                 IFLA_IFALIAS => device.alias = Some(text(value)),
-                IFLA_LINKINFO => tag = read_vlan_tag(value),
+                IFLA_MASTER => device.master = u32_at(value, 0),
+                IFLA_LINKINFO => (device.kind, tag) = (read_kind(value), read_vlan_tag(value)),
                 _ => {}
             }
         }
@@ -112,8 +120,12 @@ impl Device {
     }
 }
 
+fn read_kind(info: &[u8]) -> Option<String> {
+    attrs(info).find(|(kind, _)| *kind == IFLA_INFO_KIND).map(|(_, value)| text(value))
+}
+
 fn read_vlan_tag(info: &[u8]) -> Option<u16> {
-    attrs(info).find(|(kind, value)| *kind == IFLA_INFO_KIND && text(value) == "vlan")?;
+    read_kind(info).filter(|kind| kind == "vlan")?;
     let (_, data) = attrs(info).find(|(kind, _)| *kind == IFLA_INFO_DATA)?;
     attrs(data).find(|(kind, _)| *kind == IFLA_VLAN_ID).and_then(|(_, value)| u16_at(value, 0))
 }
