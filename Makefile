@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint interop interop-sabotage interop-full bench bench-bfd fuzz faults
+.PHONY: help deps build demo test lint interop interop-sabotage interop-full bench bench-bfd fuzz faults kernel-tests
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ bench-bfd: deps build ## BFD beside busy threads and a busy speaker for SECONDS_
 faults: ## random faults and row changes on a real kernel, OVS and Northbound database, ROUNDS long (default 300; SEED repeats one); root
 	FAULTS_ROUNDS=$(or $(ROUNDS),300) FAULTS_SEED=$(or $(SEED),$(shell date +%s)) \
 	    cargo test --locked --test faults -- --nocapture
+
+kernel-tests: ## the kernel's side against Debian's own kernel, in a virtual machine
+	@OVN_BGPD_TESTS="$$(cargo test --locked -p ovn-bgpd --test kernel --test kernel_fib --no-run 2>&1 | sed -n 's/.*(\(.*deps.*\))$$/\1/p' | tr '\n' ' ')" \
+	    interop/run kernel-tests
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 600)
 	@for target in bgp/fuzz/targets/*.rs; do \
