@@ -20,6 +20,19 @@ LABEL_RUN = "ovn-bgpd.lab.run"
 LABEL_OWNER = "ovn-bgpd.lab.owner"
 LABEL_RUNS = "ovn-bgpd.lab.runs"  # the checkout's directory of runs: checkouts may share a store, but not their runs
 
+# The options used, by command: what both engines have. A test compares it with what the installed ones say they know.
+USED = {
+    "run": ("--detach", "--name", "--hostname", "--label", "--privileged", "--network", "--tmpfs", "--volume"),
+    "ps": ("--all", "--filter", "--format"),
+    "inspect": ("--format",),
+    "images": ("-q",),
+    "rm": ("--force",),
+    "create": (),
+    "export": ("--output",),
+    "import": (),
+    "info": (),
+}
+
 # PID 1 of every node: reaps whatever is orphaned and leaves at once when told to.
 PID1 = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait; done"
 

@@ -43,6 +43,16 @@ class Recipe:
     def reference(self) -> str:
         return f"localhost/ovn-bgpd-lab/{self.name}:{self.tag}"
 
+    def mmdebstrap(self, tar: Path, mirror: str) -> list[str]:
+        """The command that makes the root file system."""
+        return [
+            "mmdebstrap", "--quiet", "--variant=minbase",
+            '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "5"',
+            *(f"--dpkgopt=path-exclude={path}" for path in LEAN),
+            f"--include={','.join(self.all_packages)}",
+            self.suite, str(tar), mirror,
+        ]  # fmt: skip
+
     def containerfile(self) -> str:
         return (
             f"# {self.name}: written by `interop/run --containerfiles` from interop/lab/images.py\n"
@@ -127,13 +137,4 @@ def _bootstrap(recipe: Recipe, tar: Path, scratch: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed (`make deps` installs it)")
     mirror = os.environ.get("DEBIAN_MIRROR") or _mirror()
-    run(
-        [
-            "mmdebstrap", "--quiet", "--variant=minbase",
-            '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "5"',
-            *(f"--dpkgopt=path-exclude={path}" for path in LEAN),
-            f"--include={','.join(recipe.all_packages)}",
-            recipe.suite, str(tar), mirror,
-        ],
-        timeout=1200.0, env={**os.environ, "TMPDIR": str(scratch)},
-    )  # fmt: skip
+    run(recipe.mmdebstrap(tar, mirror), timeout=1200.0, env={**os.environ, "TMPDIR": str(scratch)})

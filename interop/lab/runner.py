@@ -39,6 +39,11 @@ def main(arguments: list[str]) -> int:
             return 0
         if options.enter:
             return enter(*options.enter)
+        if options.self_test:
+            import unittest
+
+            tests = unittest.defaultTestLoader.discover(str(Path(__file__).resolve().parent.parent / "tests"))
+            return 0 if unittest.TextTestRunner().run(tests).wasSuccessful() else 1
         if options.containerfiles:
             return write_containerfiles()
         if options.names == ["demo"]:
@@ -67,7 +72,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="leave the lab standing and print how to enter it")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="scenarios at once")
     parser.add_argument("--full", action="store_true", help="with the variants that are left out by default")
-    parser.add_argument("--table", metavar="FILE", help="write the results as a Markdown page")
+    parser.add_argument("--table", metavar="FILE", help="write the results as a Markdown page, and the README's table")
     parser.add_argument("--retry", action="store_true", help="what fails beside others gets one more chance, alone")
     parser.add_argument("--skip-if-impossible", action="store_true",
                         help="a machine that cannot run containers, or cannot get an image, is no failure")  # fmt: skip
@@ -75,6 +80,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         help=f"break something on purpose and see the right scenarios fail: {', '.join(sabotage.ALL)}; none means all")  # fmt: skip
     parser.add_argument("--clean", action="store_true", help="remove labs that were left standing")
     parser.add_argument("--enter", nargs=2, metavar=("RUN", "NODE"), help="a shell in a node of a lab that was left standing")
+    parser.add_argument("--self-test", action="store_true", help="check the laboratory itself, without starting one")
     parser.add_argument("--containerfiles", action="store_true", help="write the images' recipes to interop/images")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--result", help=argparse.SUPPRESS)
@@ -119,7 +125,7 @@ def run_many(options: argparse.Namespace) -> int:
     if options.table and not why:
         from .table import write
 
-        write(Path(options.table), results, time.monotonic() - started)
+        write(Path(options.table), results, time.monotonic() - started, "make interop" if not options.names else "interop/run")
     if any(unable.values()):
         reasons = " | ".join(sorted(set(filter(None, unable.values()))))
         print(f"interop/run: this machine cannot run {sum(map(bool, unable.values()))} scenarios: {reasons}", file=sys.stderr)

@@ -16,6 +16,8 @@ VARIANTS = {
     "bird-2.17": {"peer": "bird", "topology": {"image_b": "cloud"}},
     "bird-2.0": {"peer": "bird", "topology": {"image_b": "oldstable"}},
     "bird-3.1": {"peer": "bird", "topology": {"image_b": "peers"}},
+    "gobgp": {"peer": "gobgp", "topology": {"image_b": "peers"}},
+    "openbgpd": {"peer": "openbgpd", "topology": {"image_b": "peers"}},
 }
 TOPOLOGY = topology.pair
 TIME_LIMIT = 120
