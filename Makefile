@@ -21,6 +21,7 @@ demo: deps build ## a port in OVN becomes a route on real leaves, step by step (
 test: deps ## unit, property, golden and whole-program tests
 	cargo test --locked --workspace
 	cargo test --locked -p bgp --no-default-features --lib
+	@interop/run --self-test
 
 lint: ## formatting, clippy with warnings as errors, cargo deny if it is installed
 	cargo fmt --all --check
