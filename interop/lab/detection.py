@@ -41,6 +41,7 @@ bfd = "fabric"
 
 {neighbors}
 [bfd.profiles.fabric]
+damping = false
 
 [prefix_lists]
 defaults = ["permit 0.0.0.0/0"]

@@ -361,6 +361,8 @@ impl Speaker {
         let event = match &peer.up {
             Some(up) if failure.graceful => SessionEvent::Lost(up.conn, "BFD is down".to_owned()),
             Some(_) => SessionEvent::Reset(Cease::BfdDown),
+            // BGP went first, and its routes may have been kept: now there is no way to them either.
+            None if !failure.graceful => return self.with_peer(number, |peer, _| peer.forget_stale()),
             None => return,
         };
         self.session_event(now, number, event);

@@ -359,6 +359,16 @@ impl Peer {
         self.discovered = self.shown;
     }
 
+    /// Nothing is kept for the peer's return any more.
+    pub(super) fn forget_stale(&mut self) -> Effects {
+        let mut effects = Effects::default();
+        self.helper.cancel();
+        if let Some(mut adj_in) = self.adj_in.take() {
+            effects.learned.extend(adj_in.clear().prefixes);
+        }
+        effects
+    }
+
     fn flush(&mut self, families: Families, effects: &mut Effects) {
         let Some(adj_in) = &mut self.adj_in else { return };
         for family in families.iter() {

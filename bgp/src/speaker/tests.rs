@@ -470,6 +470,19 @@ fn a_graceful_failure_of_bfd_keeps_the_routes_of_a_peer_that_may_be_restarting()
         assert_eq!(play.farewell().is_none(), graceful, "a NOTIFICATION would end the peer's patience with us");
         assert!(play.closed);
     }
+    // BGP's own connection may be the first to go.
+    for (graceful, kept) in [(true, 3), (false, 0)] {
+        let mut play = Play::new(peer_config());
+        play.establish_with([graceful_restart()]);
+        play.announce(0..3);
+        play.speaker.handle(play.now, Input::Lost { conn: play.conn.unwrap(), why: "reset".to_owned() });
+        play.settle();
+        assert_eq!(play.speaker.learned().len(), 3);
+        let failure = BfdFailure { graceful, hold: false };
+        play.speaker.handle(play.now, Input::BfdDown { peer: peer.clone(), failure });
+        play.settle();
+        assert_eq!(play.speaker.learned().len(), kept);
+    }
 }
 
 #[test]
