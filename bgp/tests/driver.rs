@@ -17,6 +17,7 @@ use bgp::driver::{Config, Handle, spawn};
 use bgp::rib::{Origination, RouteSet};
 use bgp::speaker::{Event, PeerAddress, PeerConfig, RemoteAs, Secret, Shutdown, SpeakerConfig};
 use bgp::types::Prefix;
+use bgp::wire::{self, Capability, Context, LargeCommunity, Message, Open};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
@@ -174,4 +175,62 @@ async fn routes_are_on_the_wire_within_a_millisecond() {
     assert!(best < Duration::from_millis(1), "{best:?}");
     a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
     b.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+}
+
+/// The part of a peer that opens a session and then never reads.
+async fn open_session(stream: &tokio::net::TcpStream, asn: u32, id: Ipv4Addr) {
+    let mut said = bytes::BytesMut::new();
+    let open = Open::new(asn, 90, id, vec![Capability::Multiprotocol { afi: 1, safi: 1 }]);
+    for message in [Message::Open(open), Message::Keepalive] {
+        wire::encode(&message, &Context::default(), &mut said).unwrap();
+    }
+    while !said.is_empty() {
+        stream.writable().await.unwrap();
+        match stream.try_write(&said) {
+            Ok(written) => drop(said.split_to(written)),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
+/// RFC 9687: the hold timer is far away, and only the send-hold timer sees that the peer takes nothing.
+#[tokio::test]
+async fn a_peer_that_takes_nothing_runs_into_the_send_hold_timer() {
+    let port = free_port();
+    let config = config(11, 12, port);
+    let peers = config.peers.into_iter().map(|peer| PeerConfig { passive: true, ..peer }).collect();
+    let (a, _thread) = spawn(Config { peers, ..config }).unwrap();
+    a.listeners().await.unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // As small as the kernel lets it be, so that it is soon full.
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.bind((address(12), 0).into()).unwrap();
+    let stream = socket.connect((address(11), port).into()).await.unwrap();
+    let send_hold = async || {
+        let neighbor = a.neighbors().await.unwrap().remove(0);
+        let timer = neighbor.timers.running.iter().find(|(name, _)| *name == "send_hold");
+        (neighbor.state, timer.map(|(_, left)| *left))
+    };
+    open_session(&stream, 65012, address(12)).await;
+    // Twelve million octets: no two routes share an UPDATE. More than any send buffer takes.
+    let route = |n: u32| {
+        let large_communities = (0..100).map(|local2| LargeCommunity { global: 65011, local1: n, local2 }).collect();
+        let origination = Origination { large_communities, ..Origination::default() };
+        (Prefix::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap(), Arc::new(origination))
+    };
+    a.set_routes(Arc::new((0..10_000).map(route).collect()));
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    let watched = async {
+        // Eight minutes at first, and again whenever something was taken; here nothing is, although there is something to say.
+        loop {
+            look.tick().await;
+            let (state, left) = send_hold().await;
+            if left.is_some_and(|left| left < 476.0) {
+                return state;
+            }
+        }
+    };
+    let state = timeout(3 * PATIENCE, watched).await.expect("the timer was started again and again");
+    assert_eq!(state, "Established");
+    a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
 }

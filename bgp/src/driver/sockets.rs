@@ -488,6 +488,30 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_network_control_and_given_up_after_a_hold_time() {
+        let us = SpeakerConfig::new(1, Ipv4Addr::new(10, 0, 0, 2));
+        let peer = |hold_time| PeerConfig {
+            hold_time: Duration::from_secs(hold_time),
+            ..PeerConfig::new(PeerAddress::Numbered([127, 0, 0, 1].into()), RemoteAs::External)
+        };
+        let listener = listen("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (hold_time, expected) in [(90, Some(90)), (3, Some(3)), (0, None)] {
+            let dialled = dial(&us, &PeerConfig { port, ..peer(hold_time) }, [127, 0, 0, 1].into()).unwrap();
+            let accepted = listener.accept();
+            let accepted = accepted.map_or_else(|_| dialled.try_clone().unwrap(), |(stream, _)| stream);
+            prepare(&accepted, &us, &peer(hold_time), [127, 0, 0, 1].into()).unwrap();
+            for stream in [&dialled, &accepted] {
+                let socket = SockRef::from(stream);
+                let timeout = socket.tcp_user_timeout().unwrap();
+                assert_eq!(timeout, expected.map(Duration::from_secs), "hold time {hold_time}");
+                assert_eq!((socket.tos_v4().unwrap(), socket.ttl_v4().unwrap()), (CS6, 1), "hold time {hold_time}");
+                assert!(socket.tcp_nodelay().unwrap());
+            }
+        }
+    }
+
+    #[test]
     fn a_port_in_use_is_named_with_what_to_do() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let error = listen(taken.local_addr().unwrap(), None, false).unwrap_err().to_string();

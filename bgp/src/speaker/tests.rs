@@ -505,6 +505,28 @@ fn a_path_that_keeps_failing_is_not_used_until_bfd_says_so() {
     }
 }
 
+/// Fifty times a second the peer dials and talks nonsense: it is heard a few times, and later once a minute.
+#[test]
+fn a_peer_that_comes_again_and_again_is_damped() {
+    let mut play = Play::new(PeerConfig { passive: true, ..peer_config() });
+    let begun = play.now;
+    let mut heard = Vec::new();
+    while play.now < begun + Duration::from_mins(10) {
+        if let Ok(conn) = play.speaker.accept(play.now, ends(), None) {
+            heard.push(play.now.duration_since(begun).as_secs());
+            play.conn = Some(conn);
+            play.settle();
+            play.say_bytes(b"GET / HTTP/1.1\r\n\r\n\r\n");
+        }
+        play.now += Duration::from_millis(20);
+        play.speaker.handle_timeout(play.now);
+        play.settle();
+    }
+    assert!((12..=20).contains(&heard.len()), "of 30000 attempts {} were heard: {heard:?}", heard.len());
+    assert!(heard.windows(2).rev().take(5).all(|w| w[1] - w[0] >= 44), "{heard:?}");
+    assert!(play.speaker.refused_connections() > 29_000);
+}
+
 #[test]
 fn strangers_are_refused_with_a_word_to_the_log() {
     let mut play = Play::new(peer_config());
