@@ -12,7 +12,7 @@ mod cloud;
 
 use std::fs;
 
-use cloud::{Cloud, eventually};
+use cloud::Cloud;
 
 /// Waits until `explain` comes to this verdict; the last one is shown when it does not.
 fn verdict(cloud: &Cloud, address: &str, parts: &[&str]) {
@@ -93,7 +93,7 @@ fn every_reason_for_silence_is_named() {
         verdict(&cloud, "203.0.113.10", &["is announced"]);
         cloud.leaf = None;
         verdict(&cloud, "203.0.113.10", &["is not announced to any neighbour: 10.9.0.2 (the session is not up"]);
-        eventually("show routes says so as well", || routes(&cloud).contains("10.9.0.2 (the session is not up"));
+        cloud.eventually("show routes says so as well", || routes(&cloud).contains("10.9.0.2 (the session is not up"));
         cloud.start_leaf("");
         verdict(&cloud, "203.0.113.10", &["is announced"]);
 
@@ -106,7 +106,7 @@ fn every_reason_for_silence_is_named() {
 
         // Away later: what it said stands, and that is said.
         cloud.nb = None;
-        eventually("the outage is a remark", || {
+        cloud.eventually("the outage is a remark", || {
             let output = cloud.ask("daemon", &["explain", "203.0.113.10"]);
             let said = String::from_utf8(output.stdout).unwrap();
             output.status.success()

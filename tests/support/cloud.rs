@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use nix::unistd::Pid;
 const DAEMON: &str = env!("CARGO_BIN_EXE_ovn-bgpd");
 const NB_SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
 const OVS_SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// What happens at all happens in a fraction of this, on a quiet machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process that ends with the test.
 pub(crate) struct Process {
@@ -38,6 +42,11 @@ impl Process {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Its exit code, once it ends.
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -58,6 +67,8 @@ pub(crate) struct Cloud {
     pub(crate) nb: Option<Process>,
     pub(crate) daemon: Option<Process>,
     pub(crate) leaf: Option<Process>,
+    /// The daemon runs as nobody with these capabilities and no other: `+net_admin,…`, or ``.
+    pub(crate) capabilities: Option<&'static str>,
 }
 
 impl Cloud {
@@ -75,7 +86,7 @@ impl Cloud {
             mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
             // The daemon writes the routing table of a bridge there.
             fs::create_dir_all("/etc/iproute2").unwrap();
-            mount(Some("none"), "/etc/iproute2", Some("tmpfs"), MsFlags::empty(), nothing).unwrap();
+            mount(Some("none"), "/etc/iproute2", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
             ip("link set lo up");
             for address in ["10.9.0.1/32", "10.9.0.2/32", "fd09::1/128", "fd09::2/128"] {
                 ip(&format!("address add {address} dev lo"));
@@ -93,19 +104,13 @@ impl Cloud {
             let made = Command::new("ovsdb-tool").args(["create", file, schema]).current_dir(home.path()).status();
             assert!(made.unwrap().success());
         }
-        let mut cloud = Self { home, ovs: None, switch: None, nb: None, daemon: None, leaf: None };
+        let mut cloud = Self { home, ovs: None, switch: None, nb: None, daemon: None, leaf: None, capabilities: None };
         cloud.ovs = Some(cloud.database("conf.db", "db.sock"));
         cloud.start_nb();
         cloud.vsctl("--no-wait init");
         cloud.start_switch();
         cloud.vsctl("add-br br-int -- set Bridge br-int datapath_type=netdev fail_mode=secure");
-        cloud.vsctl("add-br br-ex -- set Bridge br-ex datapath_type=netdev");
-        for (bridge, port, peer) in [
-            ("br-ex", "patch-provnet-to-br-int", "patch-br-int-to-provnet"),
-            ("br-int", "patch-br-int-to-provnet", "patch-provnet-to-br-int"),
-        ] {
-            cloud.vsctl(&format!("add-port {bridge} {port} -- set Interface {port} type=patch options:peer={peer}"));
-        }
+        cloud.add_bridge();
         let ids =
             "external_ids:system-id=hv1 external_ids:hostname=hv1 external_ids:ovn-bridge-mappings=physnet1:br-ex";
         cloud.vsctl(&format!("set Open_vSwitch . {ids}"));
@@ -117,6 +122,16 @@ impl Cloud {
         cloud.nbctl("ls-add neutron-2");
         cloud.nbctl("lr-add neutron-r");
         cloud
+    }
+
+    /// `br-ex` with the patch ports that `ovn-controller` would make.
+    pub(crate) fn add_bridge(&self) {
+        self.vsctl("add-br br-ex -- set Bridge br-ex datapath_type=netdev");
+        let (ex, int) = ("patch-provnet-to-br-int", "patch-br-int-to-provnet");
+        for (bridge, port, peer) in [("br-ex", ex, int), ("br-int", int, ex)] {
+            let patch = format!("set Interface {port} type=patch options:peer={peer}");
+            self.vsctl(&format!("--may-exist add-port {bridge} {port} -- {patch}"));
+        }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -180,7 +195,26 @@ impl Cloud {
     }
 
     fn run(&self, name: &str) -> Process {
-        let mut command = self.command(DAEMON);
+        let mut command = match self.capabilities.filter(|_| name == "daemon") {
+            None => self.command(DAEMON),
+            Some(capabilities) => {
+                // Nobody may not go where this was built. Copied by another process: a file that is open for writing cannot be
+                // run, and a process that another test starts meanwhile would inherit it.
+                let copy = self.file("ovn-bgpd");
+                assert!(Command::new("cp").arg("-u").arg(DAEMON).arg(&copy).status().unwrap().success());
+                for file in ["", "db.sock", "nb.sock", "br-ex.mgmt", "ovn-bgpd"] {
+                    fs::set_permissions(self.file(file), fs::Permissions::from_mode(0o777)).unwrap();
+                }
+                // What a daemon that was root has left belongs to root.
+                let _ = fs::remove_file(self.file("daemon.sock"));
+                let mut command = self.command("setpriv");
+                command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs"]);
+                let granted = format!("-all{capabilities}");
+                command.args([format!("--inh-caps={granted}"), format!("--ambient-caps={granted}")]);
+                command.arg("--bounding-set").arg(granted).arg(copy);
+                command
+            }
+        };
         command.args(["run", "--config", &format!("{name}.toml")]);
         Process::start(&mut command, self.file(&format!("{name}.log")))
     }
@@ -226,6 +260,14 @@ impl Cloud {
         file
     }
 
+    /// Waits until it holds; what was said is shown when it does not.
+    pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < end, "in vain: {what}\n{}", self.logs());
+        }
+    }
+
     /// Everything that was said, for a test that has failed.
     pub(crate) fn logs(&self) -> String {
         let log = |name: &str| fs::read_to_string(self.file(&format!("{name}.log"))).unwrap_or_default();
@@ -252,8 +294,8 @@ pub(crate) fn ip(arguments: &str) {
 }
 
 /// Looks until it holds. Every look runs processes, so that this is no tight loop.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "in vain: {what}");
     }

@@ -100,7 +100,7 @@ impl fmt::Display for Event {
             Self::Down { neighbor, reason, uptime, routes_kept } => {
                 write!(f, "neighbor {neighbor} is down after {} s: {reason}", uptime.as_secs())?;
                 if !routes_kept.is_empty() {
-                    write!(f, "; its routes are kept for its return ({routes_kept:?})")?;
+                    write!(f, "; its routes are kept for its return ({routes_kept})")?;
                 }
                 Ok(())
             }
