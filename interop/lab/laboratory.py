@@ -248,7 +248,8 @@ class Lab:
         for node in self.nodes.values():
             for thing in (*node.speakers, *node.captures):
                 try:
-                    lines.append(thing.view())
+                    with hurry(10.0):
+                        lines.append(thing.view())
                 except (LabError, OSError, LookupError, ValueError) as silent:
                     lines.append(f"{node.name}: no answer ({str(silent).splitlines()[-1][:200] if str(silent) else silent!r})")
         return "\n".join(lines)
@@ -326,6 +327,22 @@ def guarded() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def hurry(seconds: float) -> Iterator[None]:
+    """For what may not answer at all (a daemon that was stopped on purpose): a `LabError` when the time is over."""
+
+    def late(number, frame):
+        raise LabError(f"no answer within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager
