@@ -6,6 +6,7 @@ tested: `interop/run` counts every scenario as skipped with that reason, and fai
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import shutil
 
@@ -37,14 +38,22 @@ def check() -> Engine:
 def images_for(engine: Engine, wanted: list[str], say=lambda text: None) -> dict[str, str]:
     """Builds what is missing. The images (and kernels, `vm:IMAGE`) that cannot be had, each with its reason."""
     missing: dict[str, str] = {}
-    for name in wanted:
+
+    def get(name: str) -> None:
         try:
-            if name.startswith("vm:"):
+            if not name.startswith("vm:"):
+                images.ensure(engine, name, say)
+            elif name.removeprefix("vm:") not in missing:
                 vm.prepare(engine, name.removeprefix("vm:"), say)
             else:
-                images.ensure(engine, name, say)
-        except Impossible as reason:
-            missing[name] = str(reason)
+                missing[name] = missing[name.removeprefix("vm:")]
+        except (LabError, OSError) as reason:
+            missing[name] = _first(str(reason))
+
+    # Two at once: one fetches while the other unpacks. A kernel's root file system is made from an image, so afterwards.
+    for group in ([n for n in wanted if n in images.RECIPES], [n for n in wanted if n not in images.RECIPES]):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(get, group))
     have = [name for name in wanted if name not in missing and name in images.RECIPES]
     if have:
         _container(engine, images.RECIPES[have[0]].reference)
