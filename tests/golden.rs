@@ -13,6 +13,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test: what is wrong stops it")]
 
+#[path = "support/conditions.rs"]
+mod conditions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -188,6 +191,11 @@ fn run(case: &Path) -> Json {
     // The daemon sees less: of maps only the keys that mean something, of ports only those a rule may look at.
     let (focused, _) = View::focused(facts.chassis.clone()).filled(&monitored(&database));
     assert_eq!(desired::compute(&focused, &facts, &options), desired, "{}: focused", case.display());
+    // With `monitor = "conditional"` it is sent less.
+    let findable = conditions::findable(&database);
+    let selected = desired::compute(&conditions::converge(&findable, &facts.chassis), &facts, &options);
+    let all = desired::compute(&View::new(&findable).0, &facts, &options);
+    assert_eq!(selected, all, "{}: conditional", case.display());
     let exposures: Vec<_> = desired
         .exposures
         .iter()

@@ -320,9 +320,20 @@ async fn conditions_choose_rows_and_can_change() {
     let mut client = Client::new(config, None);
     synced(&mut client).await;
     assert!(port(&client, "a").is_some() && port(&client, "b").is_none());
-    client.conversation().set_condition("Logical_Switch_Port", Some(json!([["name", "==", "b"]])));
+    assert!(client.conversation().set_condition("Logical_Switch_Port", Some(json!([["name", "==", "b"]]))));
     changed(&mut client).await;
     assert!(port(&client, "a").is_none() && port(&client, "b").is_some());
+    assert_eq!(next(&mut client).await, Event::Selected, "the rows come before the answer");
+    // Pairs of maps, all that is asked for of a port.
+    server.transact(&add_port("mine", &[("neutron:host_id", "me"), ("x", "y")])).await;
+    let mine = json!([["external_ids", "includes", ["map", [["neutron:host_id", "me"]]]], ["type", "==", "router"]]);
+    client.conversation().set_condition("Logical_Switch_Port", Some(mine));
+    while next(&mut client).await != Event::Selected {}
+    assert!(port(&client, "mine").is_some() && port(&client, "b").is_none());
+    let other = json!({"external_ids": ["map", [["neutron:host_id", "other"]]]});
+    server.transact(&[update_port("mine", &other)]).await;
+    changed(&mut client).await;
+    assert!(port(&client, "mine").is_none(), "out of the selection is gone");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test: what is wrong stops it")]
 
+#[path = "support/conditions.rs"]
+mod conditions;
 mod world;
 
 use std::collections::BTreeSet;
@@ -142,6 +144,16 @@ proptest! {
         options in options(),
     ) {
         follow(&batches, &options)?;
+    }
+
+    /// With only the rows that conditions select, the state is the one with all of them.
+    #[test]
+    fn conditions_find_all_that_matters(changes in vec(change(20), 0..25), options in options()) {
+        let facts = facts();
+        let database = conditions::findable(&database(&changes, 0));
+        let all = compute(&database, &options);
+        let some = desired::compute(&conditions::converge(&database, &facts.chassis), &facts, &options);
+        prop_assert_eq!(some, all);
     }
 
     /// Whatever the rows say, an announcement stands on objects that are wired, and there is an explanation for every address.

@@ -32,8 +32,8 @@ mod speaker;
 
 pub use files::{parse_prefixes, read_prefix_files};
 pub use model::{
-    Advertise, Api, BfdAuthentication, BfdKey, BfdProfile, Bgp, Config, DEFAULT_SOCKET, Fib, ListenRange, Neighbor,
-    NeighborBfd, Ovn, Tls, Wiring,
+    Advertise, Api, BfdAuthentication, BfdKey, BfdProfile, Bgp, Config, DEFAULT_SOCKET, Fib, ListenRange, Monitor,
+    Neighbor, NeighborBfd, Ovn, Tls, Wiring,
 };
 pub use problem::{Problem, Problems, Severity};
 

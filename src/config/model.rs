@@ -221,6 +221,18 @@ pub struct Ovn {
     pub require_snat_disabled_for_tenant_networks: bool,
     /// Only tenant networks of these address scopes; none: all.
     pub address_scopes: Vec<String>,
+    /// Which Northbound rows are followed.
+    pub monitor: Monitor,
+}
+
+/// Which Northbound rows are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Monitor {
+    /// All of them: the server does the same work for every host, once.
+    #[default]
+    All,
+    /// Of the ports only those that can concern this host: less memory here, more work for the server.
+    Conditional,
 }
 
 /// Files of a TLS client.

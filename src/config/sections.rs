@@ -10,7 +10,7 @@ use bgp::bfd::AuthKind;
 use bgp::policy::PrefixList;
 use ipnet::IpNet;
 
-use super::model::{Advertise, Api, BfdAuthentication, BfdKey, BfdProfile, Config, Fib, Ovn, Tls, Wiring};
+use super::model::{Advertise, Api, BfdAuthentication, BfdKey, BfdProfile, Config, Fib, Monitor, Ovn, Tls, Wiring};
 use super::options;
 use super::read::{At, Doc, Table, Value};
 use super::speaker::{self, Defined};
@@ -280,6 +280,8 @@ fn ovn(table: &mut Table<'_>, doc: &Doc<'_>, directory: &Path) -> Ovn {
     let (hostname, system_id) = table.get("chassis").map_or((None, None), |v| chassis(&v, doc));
     let words = [("host", TenantAdvertisement::Host), ("subnet", TenantAdvertisement::Subnet)];
     let tenant_advertisement = table.get("tenant_advertisement").and_then(|v| v.word(doc, &words));
+    let words = [("all", Monitor::All), ("conditional", Monitor::Conditional)];
+    let monitor = table.get("monitor").and_then(|v| v.word(doc, &words));
     let mut flag = |key| table.get(key).and_then(|v| v.bool(doc)).is_some_and(|at| at.value);
     let expose_tenant_networks = flag("expose_tenant_networks");
     let expose_ipv6_gua_tenant_networks = flag("expose_ipv6_gua_tenant_networks");
@@ -301,6 +303,7 @@ fn ovn(table: &mut Table<'_>, doc: &Doc<'_>, directory: &Path) -> Ovn {
         tenant_advertisement: tenant_advertisement.map(|at| at.value).unwrap_or_default(),
         require_snat_disabled_for_tenant_networks,
         address_scopes: address_scopes.into_iter().map(|s| s.value).collect(),
+        monitor: monitor.map(|at| at.value).unwrap_or_default(),
     }
 }
 

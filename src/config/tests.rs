@@ -77,6 +77,7 @@ expose_ipv6_gua_tenant_networks = false
 tenant_advertisement = "host"
 require_snat_disabled_for_tenant_networks = false
 address_scopes = []
+monitor = "conditional"
 
 [wiring]
 rules = "per-prefix"
@@ -460,20 +461,20 @@ fn every_fault_says_where_and_what_to_do() {
         (
             "rule_priority = 32000",
             "rule_priority = 32766",
-            "72:17: 'rule_priority' is 32766: a priority before the main table is from 1 to 32765",
+            "73:17: 'rule_priority' is 32766: a priority before the main table is from 1 to 32765",
         ),
         (
             "route_protocol = 99",
             "route_protocol = 186",
-            "73:18: protocol 186 belongs to the BGP routes we learn: we would take its routes for ours\n    hint: a number nobody else on this host uses, such as 99",
+            "74:18: protocol 186 belongs to the BGP routes we learn: we would take its routes for ours\n    hint: a number nobody else on this host uses, such as 99",
         ),
-        ("socket = \"/run", "socket = \"run", "79:10: 'socket' is not an absolute path: 'run/ovn-bgpd/ovn-bgpd.sock'"),
+        ("socket = \"/run", "socket = \"run", "80:10: 'socket' is not an absolute path: 'run/ovn-bgpd/ovn-bgpd.sock'"),
         (
             "listen = \"127.0.0.1:9179\"",
             "listen = \"127.0.0.1\"",
-            "80:10: '127.0.0.1' is not an address with a port, such as 127.0.0.1:9179",
+            "81:10: '127.0.0.1' is not an address with a port, such as 127.0.0.1:9179",
         ),
-        ("[api]", "[apu]", "78:2: there is no table 'apu'\n    hint: did you mean 'api'?"),
+        ("[api]", "[apu]", "79:2: there is no table 'apu'\n    hint: did you mean 'api'?"),
     ];
     let mut wrong = Vec::new();
     for (line, instead, expected) in table {
@@ -495,7 +496,7 @@ fn warnings_do_not_stop() {
         (
             "listen = \"127.0.0.1:9179\"",
             "listen = \"0.0.0.0:9179\"",
-            "80:10: warning: the API on 0.0.0.0:9179 can be read",
+            "81:10: warning: the API on 0.0.0.0:9179 can be read",
         ),
         (
             "transmit_interval = \"300ms\"",

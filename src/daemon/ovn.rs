@@ -11,7 +11,7 @@ use crate::actuate::adopt::UPSTREAM_COOKIE;
 use crate::actuate::kernel::{Kernel, Scope as KernelScope};
 use crate::actuate::ovs::{self, Ovs};
 use crate::actuate::rt_tables::RtTables;
-use crate::config;
+use crate::config::{self, Monitor};
 use crate::desired::wiring::Key;
 use crate::desired::{self, Condition, Delta, Desired, Options, Scope};
 use crate::host::facts::{self, Overrides, SYSTEM_ID_OVERRIDE};
@@ -22,6 +22,9 @@ use crate::ovsdb::conversation::{Changes, Config, Event, TableSpec};
 use crate::ovsdb::remote::Remote;
 use crate::ovsdb::tls::TlsFiles;
 use crate::ovsdb::value::Database;
+
+/// The table that is large in a large cloud.
+const PORTS: &str = "Logical_Switch_Port";
 
 /// More touched rows than this are computed from scratch.
 const MANY: usize = 64;
@@ -59,6 +62,10 @@ pub(super) struct Link {
     pub(super) seen: bool,
     /// Why it is out of reach now.
     pub(super) down: Option<String>,
+    /// The rows that the conditions select have come, and no others are wanted on account of them.
+    selected: bool,
+    /// Rows were asked for that have not come yet.
+    selecting: bool,
     /// It has taken the place of another one, whose rows stand until this one has been read completely.
     replaces: bool,
 }
@@ -69,6 +76,8 @@ impl Link {
             client: Client::new(config, tls),
             seen: false,
             down: Some("not connected yet".to_owned()),
+            selected: false,
+            selecting: false,
             replaces: false,
         }
     }
@@ -78,7 +87,9 @@ impl Link {
             Event::Synced { .. } => {
                 self.seen = true;
                 self.down = None;
+                self.selecting = false;
             }
+            Event::Selected => self.selecting = false,
             Event::Down { reason } => self.down = Some(reason.clone()),
             _ => {}
         }
@@ -154,12 +165,17 @@ impl Ovn {
             certificate: tls.certificate.clone(),
             ca: tls.ca.clone(),
         });
-        let tables = nb::tables();
+        let mut tables = nb::tables();
+        if self.settings.monitor == Monitor::Conditional {
+            // Until it is known which rows concern this host: none.
+            let none = self.view.conditions().unwrap_or_else(|| serde_json::json!([false]));
+            tables.iter_mut().filter(|spec| *spec.name == *PORTS).for_each(|spec| spec.condition = Some(none.clone()));
+        }
         self.nb_remotes.clone_from(&remotes);
         let config = Config { shuffle: true, seed: self.seed, ..Config::new("OVN_Northbound", remotes, tables) };
         // A new place is a new database: what the old one said stands until the new one has been read completely.
         let seen = self.nb.as_ref().is_some_and(|nb| nb.seen);
-        self.nb = Some(Link { seen, replaces: seen, ..Link::new(config, tls) });
+        self.nb = Some(Link { seen, selected: seen, replaces: seen, ..Link::new(config, tls) });
     }
 
     /// What the configuration says about the rules has changed.
@@ -186,7 +202,9 @@ impl Ovn {
 
     /// Both databases have been read completely at least once.
     pub(super) fn usable(&self) -> bool {
-        self.ovs.seen && self.nb.as_ref().is_some_and(|nb| nb.seen) && !self.facts.chassis.system_id.is_empty()
+        self.ovs.seen
+            && self.nb.as_ref().is_some_and(|nb| nb.seen && nb.selected)
+            && !self.facts.chassis.system_id.is_empty()
     }
 
     /// Takes over what happened in the Northbound database; answers whether it concerns this host.
@@ -220,7 +238,22 @@ impl Ovn {
                 _ => {}
             }
         }
-        concerns
+        self.select() || concerns
+    }
+
+    /// Asks for the rows that concern this host now, if not for all. Answers whether those asked for have come for the first time.
+    fn select(&mut self) -> bool {
+        let Some(link) = &mut self.nb else { return false };
+        if self.settings.monitor == Monitor::Conditional && self.view.focus().is_some() && !link.replaces {
+            link.selecting |= link.client.conversation().set_condition(PORTS, self.view.conditions());
+            if link.selecting {
+                return false;
+            }
+        }
+        let first = link.client.is_synced() && !link.selected;
+        link.selected |= first;
+        self.others_changed |= first;
+        first
     }
 
     /// Takes over what happened in the local database, or a changed link; answers whether a fact has changed.
@@ -276,6 +309,7 @@ impl Ovn {
         // Of a database that is about to take the place of another one not all may be there yet.
         let database = self.nb.as_ref().filter(|link| !link.replaces).map_or(&nothing, |link| link.client.database());
         look(&mut self.view, chassis, database);
+        self.select();
     }
 
     /// Why an address is exposed here, or is not.

@@ -119,10 +119,9 @@ fn exposed(config: &Config) -> Options {
 
 /// The part of `[ovn]` that is read once.
 fn databases(config: &Config) -> Option<impl PartialEq> {
-    config
-        .ovn
-        .as_ref()
-        .map(|ovn| (ovn.nb.clone(), ovn.ovs.clone(), ovn.tls.clone(), ovn.hostname.clone(), ovn.system_id.clone()))
+    config.ovn.as_ref().map(|ovn| {
+        (ovn.nb.clone(), ovn.ovs.clone(), ovn.tls.clone(), ovn.hostname.clone(), ovn.system_id.clone(), ovn.monitor)
+    })
 }
 
 const fn action(impact: Impact) -> ReloadAction {

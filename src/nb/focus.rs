@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde_json::{Value as Json, json};
 
 use super::row::{Nat, Port};
 use super::view::{Applied, Touched, View};
@@ -117,6 +118,36 @@ impl View {
     /// What is kept; everything if `None`.
     pub fn focus(&self) -> Option<&Focus> {
         self.focus.as_ref()
+    }
+
+    /// The rows of Logical_Switch_Port that this view can keep, as the `where` of a conditional monitor; `None`: all of them.
+    ///
+    /// OVSDB compares whole values and whole pairs of a map. So it cannot find: ports whose `requested-chassis` is a list that
+    /// begins with this host while `neutron:host_id` is not set (a few seconds of a live migration; the list is asked for as it
+    /// stands as soon as the port is seen with it), ports of a routed network that do not name it, and ports of other hosts with
+    /// the first IPv6 address of a network.
+    pub fn conditions(&self) -> Option<Json> {
+        let focus = self.focus.as_ref()?;
+        let pair = |column: &str, key: &str, value: &str| json!([column, "includes", ["map", [[key, value]]]]);
+        let mut clauses = vec![json!(["type", "==", "router"]), json!(["type", "==", "localnet"])];
+        let chassis = &focus.chassis;
+        let mut requested: BTreeSet<&str> =
+            [&*chassis.hostname, &*chassis.system_id].into_iter().filter(|name| !name.is_empty()).collect();
+        clauses.extend(requested.iter().map(|name| pair("external_ids", "neutron:host_id", name)));
+        let moving = self.ports.values().filter(|port| owner::is_moving(port));
+        let mine = moving.filter(|port| owner::of(port).is_some_and(|host| chassis.is_me(host)));
+        requested.extend(mine.filter_map(|port| port.requested_chassis.as_deref()));
+        clauses.extend(requested.iter().map(|name| pair("options", "requested-chassis", name)));
+        for network in &focus.reach.networks {
+            clauses.push(pair("external_ids", "neutron:network_name", &network.to_string()));
+            clauses.push(pair("external_ids", "neutron:network_name", network.bare()));
+        }
+        let elsewhere = |name: &&Arc<str>| {
+            let routed = |port: &Port| port.network.as_ref().is_some_and(|n| focus.reach.networks.contains(n));
+            !self.port(name).is_some_and(routed)
+        };
+        clauses.extend(focus.reach.names.iter().filter(elsewhere).map(|name| json!(["name", "==", **name])));
+        Some(Json::from(clauses))
     }
 
     pub(super) fn keeps(&self, port: &Port) -> bool {

@@ -254,7 +254,7 @@ impl Client {
             Event::Malformed(bad) => {
                 tracing::warn!(database, table = %bad.table, row = %bad.row, column = %bad.column, why = bad.why, "ignoring a malformed row");
             }
-            Event::Changed(_) => {}
+            Event::Changed(_) | Event::Selected => {}
         }
     }
 }

@@ -208,6 +208,7 @@ impl Conversation {
         self.report(applied);
         if let Link::Up(session) = &mut self.link {
             session.synced = Some(now);
+            session.conditional = method != MonitorMethod::Plain;
         }
         self.outage = Outage::None;
         self.outputs.push_back(Output::Event(Event::Synced { fresh: !found }));

@@ -79,6 +79,8 @@ pub enum Event {
         /// They came as a complete dump (first connection, or the server forgot what we had seen), not as the missed changes.
         fresh: bool,
     },
+    /// The rows that [`Conversation::set_condition`] selected last are here, and the others are gone.
+    Selected,
     /// The rows are stale until the next `Synced`. Sent once per outage.
     Down {
         /// Why, for the log.
@@ -135,6 +137,8 @@ struct Session {
     /// What has arrived of a dump.
     staged: Staged,
     synced: Option<Instant>,
+    /// The server knows conditions.
+    conditional: bool,
 }
 
 /// Why a connection is given up.
@@ -277,6 +281,7 @@ impl Conversation {
                 server: None,
                 staged: Staged::default(),
                 synced: None,
+                conditional: false,
             }));
             self.ask_server();
         }
@@ -309,21 +314,30 @@ impl Conversation {
         }
     }
 
-    /// Changes which rows of a table are followed (`monitor_cond_change`); `None`: all.
-    pub fn set_condition(&mut self, table: &str, condition: Option<Json>) {
-        let Some(spec) = self.config.tables.iter_mut().find(|spec| *spec.name == *table) else { return };
+    /// Changes which rows of a table are followed (`monitor_cond_change`); `None`: all. Answers whether the server was told, so
+    /// that [`Event::Selected`] follows; otherwise the condition counts from the next `Synced` on, or was the same already.
+    pub fn set_condition(&mut self, table: &str, condition: Option<Json>) -> bool {
+        let Some(spec) = self.config.tables.iter_mut().find(|spec| *spec.name == *table) else { return false };
         if spec.condition == condition {
-            return;
+            return false;
         }
         let selected = condition.clone().unwrap_or_else(|| json!([true]));
         spec.condition = condition;
-        if self.is_synced() {
+        // Missed changes of rows that the old condition left out would be missing for ever.
+        self.last_transaction = Uuid::nil();
+        let tell = matches!(&self.link, Link::Up(session) if session.synced.is_some() && session.conditional);
+        if tell {
             let id = &self.config.database;
             let params = json!([id, id, {table: [{"where": selected}]}]);
             self.request(Request::Condition, "monitor_cond_change", &params);
         }
-        // Missed changes of rows that the old condition left out would be missing for ever.
-        self.last_transaction = Uuid::nil();
+        tell
+    }
+
+    /// A change of a condition was sent and not answered yet.
+    fn is_selecting(&self) -> bool {
+        let Link::Up(session) = &self.link else { return false };
+        session.pending.iter().any(|(_, request)| *request == Request::Condition)
     }
 
     fn row_of_dump(&mut self, table: &str, uuid: &[u8], update: &[u8]) -> Result<(), Failure> {
@@ -367,7 +381,14 @@ impl Conversation {
             (None, None) => Ok("null"),
         };
         match (request, result) {
-            (Request::ChangeAware | Request::Probe, _) | (Request::Condition, Ok(_)) => Ok(()),
+            (Request::ChangeAware | Request::Probe, _) => Ok(()),
+            (Request::Condition, Ok(_)) => {
+                // The rows came before this answer. Of several changes under way the last counts.
+                if !self.is_selecting() {
+                    self.outputs.push_back(Output::Event(Event::Selected));
+                }
+                Ok(())
+            }
             (Request::Condition, Err(error)) => {
                 Err(Failure::Connection(format!("the server refused a condition: {error}")))
             }
@@ -394,7 +415,8 @@ impl Conversation {
             _ => return Err(malformed()),
         };
         let applied = self.replica.update(updates.get())?;
-        if let Some(transaction) = transaction {
+        // While another condition is on its way, what is here is not what it selects as of that transaction.
+        if let (Some(transaction), false) = (transaction, self.is_selecting()) {
             self.last_transaction = transaction;
         }
         self.report(applied);

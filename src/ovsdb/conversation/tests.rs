@@ -551,11 +551,38 @@ fn conditions_go_out_with_the_monitor_and_can_change_later() {
     assert_eq!(story.expect_request("monitor_cond_since")[2]["T"][0]["where"], json!([["name", "==", "a"]]));
     story.reply(&json!([false, T1, {}]));
     story.events();
-    story.conversation.set_condition("T", None);
+    assert!(story.conversation.set_condition("T", None));
     story.drain();
     assert_eq!(story.expect_request("monitor_cond_change"), json!(["db", "db", {"T": [{"where": [true]}]}]));
+    // What the server selected by the old condition meanwhile is no point to go on from.
+    story.update(T2, &json!({"T": {A: {"insert": {"name": "a"}}}}));
+    assert_eq!(story.events(), [changed(&[A])]);
     story.reply(&json!({}));
-    story.conversation.set_condition("T", None);
+    assert_eq!(story.events(), [Event::Selected]);
+    assert!(!story.conversation.set_condition("T", None));
+    story.drain();
+    story.expect_nothing();
+    story.refuse();
+    story.events();
+    story.at(2);
+    story.connect("tcp:one:6640");
+    story.handshake(&standalone());
+    assert_eq!(story.expect_request("monitor_cond_since")[3], Uuid::nil().to_string());
+}
+
+#[test]
+fn a_server_without_conditions_is_not_bothered_with_them() {
+    let mut story = Story::new(config("tcp:one"));
+    story.connect("tcp:one:6640");
+    story.handshake(&standalone());
+    for refused in ["monitor_cond_since", "monitor_cond"] {
+        story.expect_request(refused);
+        story.reply_error(&json!("unknown method"));
+    }
+    story.expect_request("monitor");
+    story.reply(&json!({}));
+    story.events();
+    assert!(!story.conversation.set_condition("T", Some(json!([["name", "==", "a"]]))), "all rows come anyway");
     story.drain();
     story.expect_nothing();
 }
