@@ -133,7 +133,7 @@ pub(crate) fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 /// What an acknowledgement (or the end of a dump) says: error number, 0 for success, and the kernel's own words if it has some.
 pub(crate) fn acknowledgement(frame: &Frame<'_>) -> (i32, Option<String>) {
     // `NLMSG_DONE` of an empty dump may lack the number in old kernels.
-    let errno = u32_at(frame.body, 0).map_or(0, |raw| -raw.cast_signed());
+    let errno = u32_at(frame.body, 0).map_or(0, |raw| raw.cast_signed().wrapping_neg());
     if frame.flags & NLM_F_ACK_TLVS == 0 {
         return (errno, None);
     }
