@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint interop interop-sabotage interop-full bench bench-bfd fuzz faults kernel-tests
+.PHONY: help deps build demo test lint advisories interop interop-sabotage interop-full bench bench-bfd fuzz faults kernel-tests
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,11 +23,14 @@ test: deps ## unit, property, golden and whole-program tests
 	cargo test --locked -p bgp --no-default-features --lib
 	@interop/run --self-test
 
-lint: ## formatting, clippy with warnings as errors, cargo deny if it is installed
+lint: ## formatting, clippy with warnings as errors, licences by cargo deny if it is installed
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
-	else echo "lint: cargo-deny is not installed (cargo install --locked cargo-deny); licences and advisories were not checked"; fi
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo "lint: cargo-deny is not installed (cargo install --locked cargo-deny); licences were not checked"; fi
+
+advisories: ## known faults of the crates used; needs cargo-deny and access to the RustSec database
+	cargo deny check advisories
 
 interop: deps build ## against FRR, BIRD, GoBGP, OpenBGPD, ExaBGP and OVN in containers
 	@interop/run --jobs 3 --retry --table docs/interop.md
