@@ -198,27 +198,30 @@ def run_sabotaged(options: argparse.Namespace) -> int:
         print(f"interop/run: this machine cannot run the scenarios: {why or ' | '.join(without.values())}", file=sys.stderr)
         print(f"0 as expected, 0 not, {len(tasks)} skipped")
         return 0 if options.skip_if_impossible else 1
-    wrong = []
+    complaints: dict[tuple[str, str], str] = {}
 
     def judge(result: dict) -> None:
         fault = sabotage.ALL[result["sabotage"]]
-        complaint = fault.judge(result["name"], result)
+        complaint = complaints[result["name"], fault.name] = fault.judge(result["name"], result)
         colour, word = "green", ("red" if result["name"] in fault.red else "green") + ", as it should be"
         if complaint:
             colour, word = "red", "NOT AS EXPECTED"
         print(f"{paint(colour, word)}: {result['name']} while {fault.what} ({result['seconds']:.1f} s)")
-        shown = complaint or (result["detail"] if result["verdict"] == "failed" else "")
-        for line in shown.splitlines()[:8]:
+        for line in (complaint or (result["detail"] if result["verdict"] == "failed" else "")).splitlines()[:8]:
             print(f"     {line}")
         sys.stdout.flush()
         if complaint:
-            wrong.append(result["name"])
             report(result)
 
     with guarded():
-        results = Pool(options.jobs).run(tasks, judge, lambda name, fault: name in sabotage.ALL[fault].red)
-    print(f"{len(results) - len(wrong)} as expected, {len(wrong)} not, 0 skipped")
-    return 1 if wrong or len(results) < len(tasks) else 0
+        ran = Pool(options.jobs).run(tasks, judge, lambda name, fault: name in sabotage.ALL[fault].red)
+        again = [(scenario, fault) for scenario, fault in tasks if complaints.get((scenario.name, fault))]
+        if again and options.retry:
+            print(f"once more, alone and without haste: {', '.join(scenario.name for scenario, _ in again)}", flush=True)
+            Pool(1).run(again, judge)
+    wrong = sum(map(bool, complaints.values()))
+    print(f"{len(ran) - wrong} as expected, {wrong} not, 0 skipped")
+    return 1 if wrong or len(ran) < len(tasks) else 0
 
 
 def report(result: dict) -> None:
