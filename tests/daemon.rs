@@ -12,6 +12,9 @@
 mod netns;
 
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -140,6 +143,25 @@ fn a_refused_reload_by_signal_is_one_line_of_the_log_a_problem() {
         assert!(line.contains("c.toml:13:1: ") && line.contains("; hint: "), "{log}");
         assert!(!log.contains("\\n"), "{log}");
         assert!(daemon.command(&["show", "summary"]).status.success(), "the old one stays in force");
+    });
+}
+
+#[test]
+fn without_files_left_nobody_is_accepted_and_that_is_said_once() {
+    in_namespace(|| {
+        let daemon = Daemon::start("");
+        let pid = daemon.process.id().to_string();
+        let limited = Command::new("prlimit").args(["--nofile=64", "--pid", &pid]).status().unwrap();
+        assert!(limited.success());
+        let clients: Vec<_> = (0..100).map(|_| UnixStream::connect(daemon.socket()).unwrap()).collect();
+        eventually("the API says so", || daemon.log().contains("the API cannot accept connections"));
+        let mut caller = TcpStream::connect("127.0.0.1:1790").unwrap();
+        eventually("BGP says so", || daemon.log().contains("WARN cannot accept connections"));
+        drop(clients);
+        // Nobody who is configured: closed as soon as it is accepted.
+        let _ = caller.read(&mut [0]);
+        assert_eq!(daemon.log().matches("WARN cannot accept connections").count(), 1, "{}", daemon.log());
+        eventually("the API is back", || daemon.command(&["show", "summary"]).status.success());
     });
 }
 

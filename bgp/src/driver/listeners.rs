@@ -74,6 +74,10 @@ enum Listener {
 pub(super) struct Listeners {
     wanted: BTreeMap<Key, Vec<(KeyFor, Secret)>>,
     sockets: BTreeMap<Key, Listener>,
+    /// No connection could be accepted, for want of files mostly: when to try again.
+    accept_at: Option<Instant>,
+    /// It has been said, and none could be since.
+    refusing: bool,
 }
 
 impl Listeners {
@@ -114,11 +118,12 @@ impl Listeners {
             Listener::Failed { retry_at, .. } => Some(*retry_at),
             Listener::Open { .. } => None,
         });
-        failed.min()
+        failed.chain(self.accept_at).min()
     }
 
     /// Tries those again whose time has come.
     pub(super) fn retry(&mut self, now: Instant) {
+        self.accept_at = self.accept_at.filter(|at| *at > now);
         let mut bound_opened = false;
         for (key, listener) in &mut self.sockets {
             let Listener::Failed { retry_at, wait, .. } = listener else { continue };
@@ -147,16 +152,27 @@ impl Listeners {
     }
 
     /// The next connection that came in.
-    pub(super) fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<Accepted> {
+    pub(super) fn poll_accept(&mut self, now: Instant, context: &mut Context<'_>) -> Poll<Accepted> {
+        if self.accept_at.is_some() {
+            return Poll::Pending;
+        }
         for (key, listener) in &self.sockets {
             let Listener::Open { socket, .. } = listener else { continue };
             match socket.poll_accept(context) {
                 Poll::Ready(Ok((stream, remote))) => {
+                    self.refusing = false;
                     let interface = key.interface_name().map(str::to_owned);
                     return Poll::Ready(Accepted { stream, remote, interface });
                 }
-                // The connection is gone already, or there are too many open files. Looked at again whenever anything happens.
-                Poll::Ready(Err(error)) => tracing::warn!(address = %key.address, %error, "connection not accepted"),
+                // It is gone already.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Poll::Ready(Err(error)) => {
+                    if !std::mem::replace(&mut self.refusing, true) {
+                        tracing::warn!(address = %key.address, %error, "cannot accept connections; trying again every second");
+                    }
+                    self.accept_at = Some(now + FIRST_WAIT);
+                    return Poll::Pending;
+                }
                 Poll::Pending => {}
             }
         }

@@ -141,8 +141,9 @@ impl Driver {
     async fn network(&mut self) -> Woken {
         let (mut happened, mut accepted) = (Vec::new(), Vec::new());
         poll_fn(|context| {
+            let now = Instant::now();
             while accepted.len() < 16
-                && let Poll::Ready(connection) = self.listeners.poll_accept(context)
+                && let Poll::Ready(connection) = self.listeners.poll_accept(now, context)
             {
                 accepted.push(connection);
             }
