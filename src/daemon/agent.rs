@@ -10,7 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::bfd::Bfd;
-use super::fib::Fib;
+use super::fib::{Fib, remove_former};
+use super::fib_memory::Memory;
 use super::host_routes;
 use super::lock::Locks;
 use super::ovn::{Happened, Ovn};
@@ -78,16 +79,21 @@ impl Agent {
         bfd.configure(&config, speaker.handle());
         let now = Instant::now();
         let config = Arc::new(config);
+        let mut kernel = Kernel::new(marks);
+        let fib = Fib::new(&config.fib, speaker.handle(), Memory::beside(&config.api.socket));
+        if fib.is_none() {
+            remove_former(Memory::beside(&config.api.socket), &mut kernel);
+        }
         Ok(Self {
             reconciler: Reconciler::new(ovn.is_some(), config.wiring.audit_interval),
             started: now,
             config_read: now,
             ovn,
             host_routes: BTreeMap::new(),
-            fib: Fib::new(&config.fib, speaker.handle()),
+            fib,
             speaker,
             bfd,
-            kernel: Kernel::new(marks),
+            kernel,
             locks,
             monitor: None,
             monitor_again: None,

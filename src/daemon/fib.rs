@@ -16,6 +16,7 @@ use bgp::types::Prefix;
 use ipnet::IpNet;
 use tokio::sync::{broadcast, watch};
 
+use super::fib_memory::Memory;
 use crate::actuate::fib::{FibHop, FibOp, FibRoute, FibSettings, ForeignDefault, diff, keep_last_resort};
 use crate::actuate::kernel::Kernel;
 use crate::api::model;
@@ -45,6 +46,7 @@ pub(super) struct Fib {
     settings: FibSettings,
     /// Where former configurations had them, until nothing is left there.
     retired: Vec<FibSettings>,
+    memory: Memory,
     source_ipv4: Option<IpAddr>,
     source_ipv6: Option<IpAddr>,
     learned: watch::Receiver<LearnedRoutes>,
@@ -59,12 +61,14 @@ pub(super) struct Fib {
 
 impl Fib {
     /// `None`: nothing is to be installed.
-    pub(super) fn new(config: &config::Fib, speaker: &Handle) -> Option<Self> {
+    pub(super) fn new(config: &config::Fib, speaker: &Handle, memory: Memory) -> Option<Self> {
         let now = Instant::now();
+        let settings = FibSettings { table: config.table, metric: config.metric, ..FibSettings::default() };
         Some(Self {
             install: Arc::clone(config.install.as_ref()?),
-            settings: FibSettings { table: config.table, metric: config.metric, ..FibSettings::default() },
-            retired: Vec::new(),
+            settings,
+            retired: memory.read().into_iter().filter(|former| *former != settings).collect(),
+            memory,
             source_ipv4: config.source_ipv4.map(IpAddr::V4),
             source_ipv6: config.source_ipv6.map(IpAddr::V6),
             learned: speaker.watch_learned(),
@@ -82,7 +86,11 @@ impl Fib {
     /// under another metric or in another table is to go once the new routes stand.
     pub(super) fn take_over(&mut self, former: Self) {
         let elsewhere = former.retired.into_iter().chain([former.settings]);
-        self.retired.extend(elsewhere.filter(|settings| *settings != self.settings));
+        for settings in elsewhere.filter(|settings| *settings != self.settings) {
+            if !self.retired.contains(&settings) {
+                self.retired.push(settings);
+            }
+        }
         self.installed = former.installed;
         self.warned = former.warned;
         self.started = former.started;
@@ -91,12 +99,7 @@ impl Fib {
 
     /// Nothing is to be installed any more.
     pub(super) fn remove_all(self, kernel: &mut Kernel) {
-        for settings in self.retired.into_iter().chain([self.settings]) {
-            if let Err(error) = clear(kernel, settings) {
-                let FibSettings { table, metric, .. } = settings;
-                tracing::warn!(%error, table, metric, "learned routes stay in the kernel; remove them by hand");
-            }
-        }
+        remove(self.retired.into_iter().chain([self.settings]), self.memory, kernel);
     }
 
     /// The devices whose links matter: those of the ways out.
@@ -140,6 +143,7 @@ impl Fib {
         failed_paths: &BTreeSet<SessionKey>,
     ) {
         self.again_at = None;
+        self.memory.write([self.settings].into_iter().chain(self.retired.iter().copied()).collect());
         let state = kernel.observe_fib(self.settings).and_then(|state| Ok((state, self.former(kernel)?)));
         let (state, former) = match state {
             Ok(found) => found,
@@ -265,6 +269,25 @@ impl Fib {
     /// How many learned routes stand in the kernel.
     pub(super) fn count(&self) -> usize {
         self.installed.len()
+    }
+}
+
+/// Nothing is to be installed: what a former run has left goes.
+pub(super) fn remove_former(memory: Memory, kernel: &mut Kernel) {
+    remove(memory.read().into_iter(), memory, kernel);
+}
+
+fn remove(places: impl Iterator<Item = FibSettings>, mut memory: Memory, kernel: &mut Kernel) {
+    let mut left = Vec::new();
+    for settings in places {
+        if let Err(error) = clear(kernel, settings) {
+            let FibSettings { table, metric, .. } = settings;
+            tracing::warn!(%error, table, metric, "learned routes stay in the kernel; remove them by hand");
+            left.push(settings);
+        }
+    }
+    if !memory.read().is_empty() {
+        memory.write(left);
     }
 }
 

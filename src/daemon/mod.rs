@@ -20,6 +20,7 @@ use crate::config::Config;
 mod agent;
 mod bfd;
 mod fib;
+mod fib_memory;
 mod host_routes;
 mod lock;
 mod ovn;

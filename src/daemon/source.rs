@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::agent::{Agent, Query};
 use super::bfd;
 use super::fib::Fib;
+use super::fib_memory::Memory;
 use super::ovn::Link;
 use super::speaker::Speaker;
 use crate::api::model::{
@@ -404,7 +405,7 @@ impl Agent {
         }
         self.bfd.configure(&self.config, self.speaker.handle());
         let former = self.fib.take();
-        self.fib = Fib::new(&self.config.fib, self.speaker.handle());
+        self.fib = Fib::new(&self.config.fib, self.speaker.handle(), Memory::beside(&self.started_with.api.socket));
         match (&mut self.fib, former) {
             (Some(fib), Some(former)) => fib.take_over(former),
             (None, Some(former)) => former.remove_all(&mut self.kernel),

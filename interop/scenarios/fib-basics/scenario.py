@@ -61,6 +61,17 @@ def run(s):
     bird.birdc("enable s6")
     for family in (4, 6):
         settled(s, host, family, BOTH, own)
+    s.step("the metric is changed while the daemon is away: the old routes stay until the new ones stand, then go")
+    ours.stop()
+    ours.configure(s.text("host.toml").replace('install = "only-default"', 'install = "only-default"\nmetric = 33'))
+    ours.start()
+    for family in (4, 6):
+        wait_for(f"IPv{family} default with the new metric alone", lambda f=family: metrics(host, f) == [33], 30.0)
+        s.equal(of(host, family, "static"), own[family], f"IPv{family}: the system's own default")
+
+
+def metrics(host, family):
+    return [route.get("metric") for route in of(host, family, "bgp")]
 
 
 def with_default(frr, no):
