@@ -286,14 +286,15 @@ fn flows_left_under_another_cookie_are_replaced_in_place_and_the_rest_is_removed
         ovs.watch(&["br-ex".to_owned()].into());
         apply(&mut ovs, &[set("br-ex", 1, false, MAC)]).await;
         assert_eq!(
-            ovs.remove_left(0x3e7).await.unwrap(),
+            ovs.remove_all(["br-ex".to_owned()].into(), 0x3e7).await.unwrap(),
             1,
             "in_port=1 is ours by now, the others are not of our form"
         );
-        assert_eq!(ovs.remove_left(0x3e7).await.unwrap(), 0, "once is enough");
+        assert_eq!(ovs.remove_all(["br-ex".to_owned()].into(), 0x3e7).await.unwrap(), 0, "once is enough");
         assert_eq!(observe(&mut ovs).await, [(key("br-ex", 1, false), Spec::ModDlDst(MAC))].into());
         assert_eq!(switch.flows("br-ex", "OpenFlow13").len(), 3);
-        assert_eq!(Ovs::new(switch.rundir(), 7).remove_left(7).await.unwrap(), 0, "never our own");
+        let gone = ovs.remove_all(["br-gone".to_owned()].into(), 0x3e7).await;
+        assert!(gone.as_ref().is_err_and(|reason| reason.contains("br-gone")), "{gone:?}");
     });
 }
 

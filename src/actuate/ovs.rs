@@ -151,13 +151,15 @@ impl Ovs {
         (0..ops.len()).map(|index| done.remove(&index).unwrap_or_else(foreign)).collect()
     }
 
-    /// Removes flows of our form that carry another cookie, which somebody who is gone has left; ours stay. Answers how many.
-    pub async fn remove_left(&self, cookie: u64) -> Result<usize, String> {
-        if cookie == self.cookie {
-            return Ok(0);
-        }
+    /// What marks flows as ours.
+    pub const fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// Removes all flows of our form that carry a cookie from bridges; answers how many. The bridges are not kept an eye on.
+    pub async fn remove_all(&self, bridges: BTreeSet<String>, cookie: u64) -> Result<usize, String> {
         let mut left = Self::new(&self.rundir, cookie);
-        left.watch(&self.bridges.keys().cloned().collect());
+        left.watch(&bridges);
         let (found, silent) = left.observe().await;
         if let Some((bridge, reason)) = silent.into_iter().next() {
             return Err(format!("bridge {bridge}: {reason}"));

@@ -22,12 +22,16 @@ use crate::ovsdb::conversation::{Changes, Config, Event, TableSpec};
 use crate::ovsdb::remote::Remote;
 use crate::ovsdb::tls::TlsFiles;
 use crate::ovsdb::value::Database;
+use crate::ovsdb::value::Table;
 
 /// The table that is large in a large cloud.
 const PORTS: &str = "Logical_Switch_Port";
 
 /// More touched rows than this are computed from scratch.
 const MANY: usize = 64;
+
+/// It carries OVN's own flows and none of ours.
+const INTEGRATION_BRIDGE: &str = "br-int";
 
 /// The databases of a host with an `[ovn]` section, and what is made of them.
 pub(super) struct Ovn {
@@ -46,7 +50,7 @@ pub(super) struct Ovn {
     others_changed: bool,
     rt_tables: RtTables,
     adopt_upstream: bool,
-    /// What ovn-bgp-agent left and has no place here is still to be removed.
+    /// What others and former runs have left is still to be looked for.
     leftovers: bool,
     /// VLAN devices the last desired state wants.
     vlan_devices: BTreeSet<String>,
@@ -146,7 +150,7 @@ impl Ovn {
             others_changed: true,
             rt_tables: RtTables::default(),
             adopt_upstream: wiring.adopt_upstream,
-            leftovers: wiring.adopt_upstream,
+            leftovers: true,
             vlan_devices: BTreeSet::new(),
             tables: BTreeMap::new(),
             seed,
@@ -284,10 +288,12 @@ impl Ovn {
             warnings.extend(missing.map(|(name, _)| {
                 format!("bridge {name} of ovn-bridge-mappings is not there; its networks wait for it")
             }));
-            self.warn_anew(warnings);
         }
         facts.vlan_devices = vlan_support();
-        self.choose_tables(&mut facts, kernel);
+        warnings.extend(self.choose_tables(&mut facts, kernel));
+        if self.ovs.seen {
+            self.warn_anew(warnings);
+        }
         self.switches.watch(&facts.bridges.iter().filter(|(_, b)| b.in_ovs).map(|(name, _)| name.clone()).collect());
         if self.settings.nb.is_empty() {
             self.follow_remote(&facts);
@@ -349,7 +355,10 @@ impl Ovn {
     }
 
     /// Every mapped bridge has a routing table, chosen once and kept in rt_tables.
-    fn choose_tables(&mut self, facts: &mut Facts, kernel: &mut Kernel) {
+    ///
+    /// Answers why a bridge has none.
+    fn choose_tables(&mut self, facts: &mut Facts, kernel: &mut Kernel) -> Vec<String> {
+        let mut problems = Vec::new();
         for (name, bridge) in &mut facts.bridges {
             if let Some(table) = self.tables.get(name) {
                 bridge.table = Some(*table);
@@ -359,7 +368,13 @@ impl Ovn {
             if bridge.ifindex.is_none() {
                 continue;
             }
-            let in_use = kernel.tables_in_use().unwrap_or_default();
+            // A dump may be interrupted by others' changes. "Cannot see" is not "none in use".
+            let in_use = (0..3).find_map(|_| kernel.tables_in_use().ok());
+            let Some(in_use) = in_use else {
+                problems
+                    .push(format!("bridge {name} gets no routing table yet: cannot see which ones the kernel uses"));
+                continue;
+            };
             match self.rt_tables.find_or_choose(name, &in_use) {
                 Ok(table) => {
                     tracing::info!(bridge = name, table, "routing table");
@@ -369,9 +384,10 @@ impl Ovn {
                     self.tables.insert(name.clone(), table);
                     bridge.table = Some(table);
                 }
-                Err(error) => tracing::warn!(bridge = name, %error, "no routing table"),
+                Err(error) => problems.push(format!("bridge {name} gets no routing table: {error}")),
             }
         }
+        problems
     }
 
     /// Brings the desired state up to date with the rows touched since it was computed, if they are few and of the simple kind.
@@ -398,17 +414,40 @@ impl Ovn {
         desired
     }
 
-    /// Once everything of ours stands: removes what ovn-bgp-agent left and nobody needs any more.
+    /// Once everything of ours stands: removes what a former run has left on bridges that are no longer mapped, and what
+    /// ovn-bgp-agent left and nobody needs any more.
     pub(super) async fn remove_leftovers(&mut self, kernel: &mut Kernel) {
         if !std::mem::take(&mut self.leftovers) {
             return;
         }
+        let unmapped = self.other_bridges();
+        match self.switches.remove_all(unmapped, self.switches.cookie()).await {
+            Ok(0) => {}
+            Ok(flows) => tracing::info!(flows, "removed what was left on bridges that are no longer mapped"),
+            Err(reason) => tracing::debug!(reason, "a bridge that is not mapped cannot be looked at"),
+        }
+        if self.adopt_upstream {
+            self.remove_upstream(kernel).await;
+        }
+    }
+
+    /// Bridges that are not mapped; without the one that OVN has for itself.
+    fn other_bridges(&self) -> BTreeSet<String> {
+        let rows = self.ovs.client.database().get("Bridge").into_iter().flat_map(Table::values);
+        let names = rows.filter_map(|row| Some(row.get("name")?.as_str()?.to_owned()));
+        names.filter(|name| name != INTEGRATION_BRIDGE && !self.facts.bridges.contains_key(name)).collect()
+    }
+
+    async fn remove_upstream(&self, kernel: &mut Kernel) {
         match kernel.remove_upstream_devices() {
             Ok(devices) if devices.is_empty() => {}
             Ok(devices) => tracing::info!(devices = devices.join(", "), "removed what ovn-bgp-agent left"),
             Err(error) => tracing::warn!(%error, "cannot look for the devices of ovn-bgp-agent"),
         }
-        match self.switches.remove_left(UPSTREAM_COOKIE).await {
+        if UPSTREAM_COOKIE == self.switches.cookie() {
+            return;
+        }
+        match self.switches.remove_all(self.facts.bridges.keys().cloned().collect(), UPSTREAM_COOKIE).await {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "removed what ovn-bgp-agent left"),
             Err(reason) => {

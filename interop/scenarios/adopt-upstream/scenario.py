@@ -63,6 +63,7 @@ class Story:
         self.take_over()
         self.nothing_is_left()
         self.once_only()
+        self.bridge_is_no_longer_mapped()
 
     def cloud(self):
         s = self.s
@@ -208,3 +209,21 @@ class Story:
         wait_for("the wiring to be seen", lambda: self.ours.show("routes"), 20.0)
         s.expect("ovn-bgp-agent" not in self.hv.log("ovn-bgpd").removeprefix(log), "took over twice")
         s.equal(self.hypervisor.wiring(), before, "wiring after a restart")
+
+    def bridge_is_no_longer_mapped(self):
+        s = self.s
+        s.step("while the daemon is away the bridge leaves the mappings: what is ours on it goes at the next start")
+        self.ours.stop()
+        s.expect(self.hypervisor.wiring()["flows"], "no flows to begin with")
+        self.hypervisor.add_bridge("br-other")
+        self.hv.run("ovs-vsctl set open_vswitch . external_ids:ovn-bridge-mappings=physnet2:br-other")
+        self.ours.start()
+
+        def clean():
+            shown = self.hv.run(
+                f"ip -N rule show; ip -N -6 rule show; ip -N route show table {TABLE}; ip -N neigh show dev br-ex nud permanent"
+            )
+            return "proto 99" not in shown and not self.hypervisor.wiring()["flows"]
+
+        wait_for("everything of ours to go from br-ex", clean, 30.0)
+        s.equal(self.of_operators(), self.operators, "what is not the agent's")
