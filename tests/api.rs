@@ -358,7 +358,8 @@ fn the_manual_has_every_key() {
     see(serde_json::to_value(summary).unwrap());
     let bfd = Some(ovn_bgpd::api::model::NeighborBfd::default());
     see(serde_json::to_value(Neighbor { bfd, ..neighbor() }).unwrap());
-    see(serde_json::to_value(Bfd::default()).unwrap());
+    let transitions = vec![ovn_bgpd::api::model::BfdTransition::default()];
+    see(serde_json::to_value(Bfd { transitions, ..Bfd::default() }).unwrap());
     see(serde_json::to_value(Wiring::default()).unwrap());
     see(serde_json::to_value(Explain { steps: vec![Step::default()], ..Explain::default() }).unwrap());
     see(serde_json::to_value(ovn_bgpd::api::model::Plan::default()).unwrap());

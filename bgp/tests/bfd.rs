@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bgp::bfd::{AuthKind, Discard, Keys, SessionConfig, State};
+use bgp::bfd::{AuthKind, Diagnostic, Discard, Keys, SessionConfig, State};
 use bgp::driver::bfd::{Event, Handle, Peers, SessionStatus, Watched, spawn};
 use bgp::speaker::PeerAddress;
 use nix::sched::{CloneFlags, unshare};
@@ -147,6 +147,10 @@ fn sessions_come_up_change_their_timers_and_notice_a_cut() {
         wait_for(&mut events, 2, |e| e.transition.to == State::Down && !e.transition.remote_admin_down).await;
         assert!(cut.elapsed() > Duration::from_millis(390), "too early: {:?}", cut.elapsed());
         assert_eq!(ours.watch_down().borrow().len(), 2);
+        for session in ours.snapshot().await.unwrap().sessions {
+            let expired = (State::Down, Diagnostic::DETECTION_TIME_EXPIRED);
+            assert_eq!(session.transitions.get(&expired), Some(&1), "{session:#?}");
+        }
         them.ip("link set eth1 up");
         them.ip("addr add fe80::2/64 dev eth1 nodad");
         wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;

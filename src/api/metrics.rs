@@ -28,6 +28,13 @@ struct OfFamily {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Change {
+    neighbor: String,
+    to: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Directed {
     neighbor: String,
     direction: &'static str,
@@ -179,6 +186,7 @@ fn of_bfd(registry: &mut Registry, sessions: &[Bfd]) {
     let went = Family::<Of, Counter>::default();
     let packets = Family::<Directed, Counter>::default();
     let dropped = Family::<Of, Counter>::default();
+    let changes = Family::<Change, Counter>::default();
     for session in sessions {
         let of = Of { neighbor: session.neighbor.clone() };
         let directed = |direction| Directed { neighbor: session.neighbor.clone(), direction };
@@ -188,10 +196,15 @@ fn of_bfd(registry: &mut Registry, sessions: &[Bfd]) {
         packets.get_or_create(&directed("sent")).inc_by(session.packets_sent);
         packets.get_or_create(&directed("received")).inc_by(session.packets_received);
         dropped.get_or_create(&of).inc_by(session.packets_dropped);
+        for change in &session.transitions {
+            let (neighbor, to, reason) = (session.neighbor.clone(), change.to.clone(), change.reason.clone());
+            changes.get_or_create(&Change { neighbor, to, reason }).inc_by(change.count);
+        }
     }
     registry.register("bfd_up", "The BFD session is up", up);
     registry.register("bfd_ups", "How often the BFD session came up", came);
     registry.register("bfd_downs", "How often the BFD session went down", went);
+    registry.register("bfd_transitions", "Changes of the BFD session's state, by reason", changes);
     registry.register("bfd_packets", "BFD packets", packets);
     registry.register("bfd_packets_dropped", "BFD packets received and refused", dropped);
 }

@@ -423,6 +423,9 @@ pub struct Bfd {
     pub up_count: u64,
     /// Times it went down.
     pub down_count: u64,
+    /// How often it changed to a state, and why.
+    #[serde(default)]
+    pub transitions: Vec<BfdTransition>,
     /// How packets are authenticated; `null`: not at all.
     #[serde(default)]
     pub authentication: Option<String>,
@@ -432,6 +435,17 @@ pub struct Bfd {
     /// What was received and refused, by rule, and how punctual our packets were.
     #[serde(default, flatten)]
     pub packets: BfdPackets,
+}
+
+/// A kind of change of a BFD session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BfdTransition {
+    /// The state it changed to.
+    pub to: String,
+    /// Diagnostic, in words (RFC 5880 §4.1).
+    pub reason: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// BFD packets of a session, or of all and of none.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bgp::bfd::{Discard, Lateness, Punctuality, SessionKey};
+use bgp::bfd::{Diagnostic, Discard, Lateness, Punctuality, SessionKey, State};
 use bgp::driver::Handle as Speaker;
 use bgp::driver::bfd::{Handle, Peers, SessionStatus, Snapshot, Watched, spawn};
 use bgp::speaker::PeerAddress;
@@ -119,10 +119,15 @@ fn session(config: &Config, status: SessionStatus) -> model::Bfd {
         packets_dropped: status.counters.dropped,
         up_count: status.counters.up,
         down_count: status.counters.down,
+        transitions: status.transitions.iter().map(|((to, why), count)| transition(*to, *why, *count)).collect(),
         authentication: status.authentication.map(|kind| kind.to_string()),
         held_seconds: status.held_for.map(|left| left.as_secs_f64()),
         packets: packets(&status.discards, &status.punctuality),
     }
+}
+
+fn transition(to: State, why: Diagnostic, count: u64) -> model::BfdTransition {
+    model::BfdTransition { to: to.to_string(), reason: why.to_string(), count }
 }
 
 /// What was counted, as the API shows it.

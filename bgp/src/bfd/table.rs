@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Discard;
 use super::auth::{Auth, Keys};
 use super::pace::Punctuality;
-use super::packet::{Packet, State};
+use super::packet::{Diagnostic, Packet, State};
 use super::session::{Session, SessionConfig, Transition};
 use crate::rng::Rng;
 
@@ -63,6 +63,7 @@ struct Entry {
     session: Session,
     counters: Counters,
     discards: BTreeMap<Discard, u64>,
+    transitions: BTreeMap<(State, Diagnostic), u64>,
     punctuality: Punctuality,
     since: Instant,
 }
@@ -78,6 +79,8 @@ pub struct Seen<'a> {
     pub counters: Counters,
     /// Packets that named the session and were dropped, by rule.
     pub discards: &'a BTreeMap<Discard, u64>,
+    /// How often it changed to a state, and for what reason.
+    pub transitions: &'a BTreeMap<(State, Diagnostic), u64>,
     /// How punctual our packets were.
     pub punctuality: Punctuality,
     /// When its state last changed.
@@ -141,6 +144,7 @@ impl Table {
             session,
             counters: Counters::default(),
             discards: BTreeMap::new(),
+            transitions: BTreeMap::new(),
             punctuality: Punctuality::default(),
             since: now,
         };
@@ -234,6 +238,7 @@ impl Table {
             entry.session.tick(now);
             if let Some(transition) = entry.session.take_transition() {
                 entry.since = now;
+                *entry.transitions.entry((transition.to, transition.diagnostic)).or_default() += 1;
                 entry.counters.up += u64::from(transition.to == State::Up);
                 entry.counters.down += u64::from(transition.from == State::Up);
                 outputs.push(Output::Changed(key.clone(), transition));
@@ -281,6 +286,7 @@ impl Table {
             session: &entry.session,
             counters: entry.counters,
             discards: &entry.discards,
+            transitions: &entry.transitions,
             punctuality: entry.punctuality,
             since: entry.since,
         })

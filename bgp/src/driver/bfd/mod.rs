@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{Discovered, Gone, Handle as Speaker};
 use crate::bfd::table::Counters;
-use crate::bfd::{AuthKind, Discard, Keys, Punctuality, SessionConfig, SessionKey, State, Transition};
+use crate::bfd::{AuthKind, Diagnostic, Discard, Keys, Punctuality, SessionConfig, SessionKey, State, Transition};
 use crate::speaker::PeerAddress;
 use alarm::Alarm;
 use run::Driver;
@@ -90,6 +90,8 @@ pub struct SessionStatus {
     pub counters: Counters,
     /// Packets that named the session and were dropped, by rule.
     pub discards: BTreeMap<Discard, u64>,
+    /// How often it changed to a state, and for what reason.
+    pub transitions: BTreeMap<(State, Diagnostic), u64>,
     /// How punctual our packets were.
     pub punctuality: Punctuality,
     /// Up, but its path has failed so often that it is not relied on for so long.

@@ -414,7 +414,7 @@ impl Driver {
         let now = Instant::now();
         let failures = self.listeners.failures();
         let sessions = self.table.sessions().map(|seen| {
-            let Seen { key, session, counters, discards, punctuality, since } = seen;
+            let Seen { key, session, counters, discards, transitions, punctuality, since } = seen;
             let (diagnostic, remote_diagnostic) = session.diagnostics();
             let slot = self.slots.get(key);
             let deaf =
@@ -434,6 +434,7 @@ impl Driver {
                 detection_time: session.detection_time(),
                 counters,
                 discards: discards.clone(),
+                transitions: transitions.clone(),
                 punctuality,
                 held_for: slot.and_then(|slot| slot.held_until).map(|until| until.saturating_duration_since(now)),
                 authentication: session.auth_kind(),
