@@ -14,7 +14,7 @@ from lab.topology import Link, Node, Segment, Topology
 
 TIME_LIMIT = 240
 VARIANTS = {
-    "kernel": {"topology": {"kernel": True}, "skip": vm.why_not()},
+    "kernel": {"topology": {"kernel": True}, "skip": vm.why_not(), "time_limit": 420},
     "containers": {"topology": {"kernel": False}},
 }
 # Name, tag, device, addresses.

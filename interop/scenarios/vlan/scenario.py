@@ -12,7 +12,7 @@ from lab.topology import Link, Node, Segment, Topology
 
 TIME_LIMIT = 240
 VARIANTS = {
-    "kernel": {"topology": {"kernel": True}, "skip": vm.why_not()},
+    "kernel": {"topology": {"kernel": True}, "skip": vm.why_not(), "time_limit": 420},
     "port": {"topology": {"kernel": False}},
 }
 
