@@ -33,9 +33,9 @@ def run(s):
     cloud.pinged(WEB4, WEB6)
     node.run(FOREIGN)
     patch = host.patch_port(provider.localnet)
-    kernel = Monitor(node, "route", "rule", "neigh")
+    kernel = Monitor(node, "route", "rule", "neigh", "address")
 
-    s.step("somebody deletes rules, routes, neighbours, and flows")
+    s.step("somebody deletes rules, routes, neighbours, addresses and flows")
     table = node.run("ip rule show pref 32000").split(WEB4)[1].split()[1]
     with cloud.watched("all of them deleted", untouched=True, port=WEB4, port6=WEB6):
         for family, address in (("-4", WEB4), ("-6", WEB6)):
@@ -50,6 +50,10 @@ def run(s):
                 # A neighbour that goes is no longer called permanent, and an ordinary one may come before it is back.
                 returned = rf"^{address} dev br-ex .*PERMANENT" if what == "neighbour" else ""
                 repaired(cloud, f"{what} of {address}", kernel.repaired(pattern, begin, returned))
+        for address in ("169.254.1.1/32", "fd53:d91e:400:7f17::1:1/128"):
+            begin = time.time()
+            node.run(f"ip addr del {address} dev br-ex")
+            repaired(cloud, f"address {address}", kernel.repaired(rf"br-ex +inet6? {address} ", begin))
         node.run("ovs-ofctl -O OpenFlow13 del-flows br-ex cookie=0x3e7/-1")
         # Deleted some milliseconds before the command has ended.
         begin = time.time()
