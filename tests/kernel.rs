@@ -597,8 +597,13 @@ fn the_monitor_tells_what_others_do_and_keeps_quiet_about_us() {
                 ("rule del to 203.0.113.5 lookup 10 priority 32000", "rules"),
                 ("neigh del 203.0.113.5 dev br-ex", "neighbours"),
                 ("addr del 169.254.1.1/32 dev br-ex", "addresses"),
+                ("net/ipv4/conf/br-ex/proxy_arp", "answering"),
+                ("net/ipv6/conf/br-ex/proxy_ndp", "answering"),
             ] {
-                ip(command);
+                match command.strip_prefix("net/") {
+                    Some(path) => std::fs::write(format!("/proc/sys/net/{path}"), "0").unwrap(),
+                    None => drop(ip(command)),
+                }
                 let change =
                     tokio::time::timeout(Duration::from_secs(2), monitor.next()).await.expect(command).unwrap();
                 assert!(format!("{change:?}").contains(&format!("{expect}: true")), "{command}: {change:?}");
@@ -627,6 +632,8 @@ fn the_monitor_does_not_care_for_what_is_not_ours() {
             ] {
                 ip(command);
             }
+            std::fs::write("/proc/sys/net/ipv4/conf/peer/proxy_arp", "1").unwrap();
+            std::fs::write("/proc/sys/net/ipv4/conf/peer/proxy_arp", "0").unwrap();
             // The other end of the wire went down and up, so br-ex lost its carrier; that is the only thing of ours.
             while let Ok(change) = tokio::time::timeout(Duration::from_millis(100), monitor.next()).await {
                 let change = change.unwrap();

@@ -15,14 +15,14 @@ use netlink_sys::{AsyncSocket as _, TokioSocket};
 
 use super::kernel::{Marks, Scope};
 use super::netlink::objects::{
-    Address, Device, Neighbour, RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR,
-    RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_NEWRULE, Route, Rule,
+    Address, Device, Neighbour, ProxyNeigh, RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_DELRULE,
+    RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWNETCONF, RTM_NEWROUTE, RTM_NEWRULE, Route, Rule,
 };
 use super::netlink::socket::{self, RequestSocket};
 use super::netlink::wire::{self, Frame};
 
-/// RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE.
-const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
+/// RTNLGRP_LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, IPV4_NETCONF, IPV6_NETCONF.
+const GROUPS: [u32; 10] = [1, 3, 5, 7, 8, 9, 11, 19, 24, 25];
 const MAIN_TABLE: u32 = 254;
 /// Notices come in datagrams of at most 32 KiB.
 const DATAGRAM: usize = 64 << 10;
@@ -40,6 +40,8 @@ pub struct Change {
     pub rules: bool,
     /// A neighbour with our mark. The kernel says nothing about proxy entries: only an audit finds one that was removed.
     pub neighbours: bool,
+    /// A device of the scope was told not to answer for others any more (`proxy_arp`, `proxy_ndp`).
+    pub answering: bool,
     /// Notices were lost: look at everything.
     pub lost: bool,
 }
@@ -160,6 +162,12 @@ impl Filter {
             }
             RTM_NEWNEIGH | RTM_DELNEIGH => {
                 change.neighbours |= Neighbour::read(frame).is_some_and(|entry| entry.protocol == self.marks.protocol);
+            }
+            // Whoever writes a sysctl is not named. We only ever turn these on.
+            RTM_NEWNETCONF => {
+                let off = ProxyNeigh::read(frame).filter(|proxy| !proxy.on);
+                let device = off.and_then(|proxy| self.devices.get(&proxy.ifindex));
+                change.answering |= device.is_some_and(|device| self.scope.devices.contains(&device.name));
             }
             _ => {}
         }

@@ -11,12 +11,14 @@ use super::wire;
 mod address;
 mod link;
 mod neighbour;
+mod netconf;
 mod route;
 mod rule;
 
 pub(crate) use address::{Address, RTM_DELADDR, RTM_NEWADDR};
 pub(crate) use link::{Device, RTM_DELLINK, RTM_NEWLINK, Vlan};
 pub(crate) use neighbour::{Neighbour, RTM_DELNEIGH, RTM_NEWNEIGH};
+pub(crate) use netconf::{ProxyNeigh, RTM_NEWNETCONF};
 pub(crate) use route::{Hop, RTM_DELROUTE, RTM_NEWROUTE, Route};
 pub(crate) use rule::{RTM_DELRULE, RTM_NEWRULE, Rule};
 
