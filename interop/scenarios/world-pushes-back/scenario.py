@@ -54,6 +54,11 @@ def run(s):
             begin = time.time()
             node.run(f"ip addr del {address} dev br-ex")
             repaired(cloud, f"address {address}", kernel.repaired(rf"br-ex +inet6? {address} ", begin))
+        for path in ("ipv4/conf/br-ex/proxy_arp", "ipv6/conf/br-ex/proxy_ndp"):
+            node.sysctl(f"net/{path}", 0)
+            begin = time.time()
+            wait_for(f"{path} to be on", lambda path=path: node.run(f"cat /proc/sys/net/{path}").strip() == "1", 20.0, 0.005)
+            repaired(cloud, path, 1000.0 * (time.time() - begin))
         node.run("ovs-ofctl -O OpenFlow13 del-flows br-ex cookie=0x3e7/-1")
         # Deleted some milliseconds before the command has ended.
         begin = time.time()
