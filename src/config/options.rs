@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bgp::policy::{LimitAction, MaxPrefixes, Role};
-use bgp::speaker::{AddPath, AllowAsIn, LocalAs, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret};
+use bgp::speaker::{
+    AddPath, AllowAsIn, AoAlgorithm, LocalAs, NextHopFormat, PeerAddress, PeerConfig, RemoteAs, Secret, TcpAo,
+};
 use bgp::types::{AS_TRANS, Asn, Families, Family};
 
 use super::export::{self, Export};
@@ -43,6 +45,7 @@ options! {
     remote_as: RemoteAs,
     local_as: LocalAs,
     key: Key,
+    tcp_ao: TcpAo,
     families: Families,
     add_path: AddPath,
     allowas_in: AllowAsIn,
@@ -81,6 +84,7 @@ impl Options {
             remote_as: get("remote_as").map(|v| remote_as(&v, doc).unwrap_or_else(|| v.at(RemoteAs::Auto))),
             local_as: get("local_as").and_then(|v| local_as(&v, doc)),
             key: key(get("password").as_ref(), get("password_file").as_ref(), doc),
+            tcp_ao: get("tcp_ao").and_then(|v| tcp_ao(&v, doc)),
             families: get("families").and_then(|v| families(&v, doc)),
             add_path: get("add_path").and_then(|v| add_path(&v, doc)),
             allowas_in: get("allowas_in").and_then(|v| allowas_in(&v, doc)),
@@ -145,6 +149,9 @@ impl Options {
             {
                 doc.error_hint(&flag.span, format!("'{key}' without 'bfd'"), "name a profile: bfd = \"…\"");
             }
+        }
+        if let (Some(ao), None) = (&self.tcp_ao, &self.key) {
+            doc.error_hint(&ao.span, "'tcp_ao' without a secret", "password or password_file holds it");
         }
         self.check_role(doc, our_as);
         self.check_local_as(doc, our_as);
@@ -221,6 +228,7 @@ impl Options {
         set(&mut peer.multihop, self.ebgp_multihop.as_ref());
         set(&mut peer.next_hop_self, self.next_hop_self.as_ref());
         set(&mut peer.next_hop_format, self.nexthop_format.as_ref());
+        peer.tcp_ao = self.tcp_ao.as_ref().map(|ao| ao.value);
         peer.local_as = self.local_as.as_ref().map(|l| l.value);
         peer.role = self.role.as_ref().map(|r| r.value);
         set(&mut peer.role_strict, self.role_strict.as_ref());
@@ -269,6 +277,17 @@ fn remote_as(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<RemoteAs>> {
         return None;
     }
     asn(value, doc).map(|at| At { value: RemoteAs::Number(at.value), span: at.span })
+}
+
+/// `{ send_id = 1, receive_id = 1, algorithm = "hmac-sha1-96" }`, each with a default.
+fn tcp_ao(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<TcpAo>> {
+    let mut table = value.table(doc)?;
+    let mut id = |key| table.get(key).and_then(|v| v.integer(doc, 0..=255, "a key's number")).map_or(1, |at| at.value);
+    let (send_id, receive_id) = (id("send_id"), id("receive_id"));
+    let words = [("hmac-sha1-96", AoAlgorithm::HmacSha1), ("aes-128-cmac-96", AoAlgorithm::Aes128Cmac)];
+    let algorithm = table.get("algorithm").and_then(|v| v.word(doc, &words)).map(|at| at.value).unwrap_or_default();
+    table.finish(doc);
+    Some(value.at(TcpAo { send_id, receive_id, algorithm }))
 }
 
 /// A number, or `{ asn = …, replace_as = true }`.

@@ -279,6 +279,21 @@ fn every_fault_says_where_and_what_to_do() {
         ),
         (
             "remote_as = 65001",
+            "remote_as = 65001\ntcp_ao = {}",
+            "34:10: 'tcp_ao' without a secret\n    hint: password or password_file holds it",
+        ),
+        (
+            "password = \"foobar\"",
+            "password = \"foobar\"\ntcp_ao = { algorithm = \"sha1\" }",
+            "14:24: 'algorithm' cannot be \"sha1\"\n    hint: one of \"hmac-sha1-96\", \"aes-128-cmac-96\"",
+        ),
+        (
+            "password = \"foobar\"",
+            "password = \"foobar\"\ntcp_ao = { send_id = 256 }",
+            "14:22: 'send_id' is 256: a key's number is from 0 to 255",
+        ),
+        (
+            "remote_as = 65001",
             "remote_as = 65001\nrole_strict = true",
             "34:15: 'role_strict' without 'role'\n    hint: a hypervisor is its leaf's \"customer\"",
         ),
@@ -647,6 +662,7 @@ fn known_keys() -> Vec<(&'static str, Vec<String>)> {
         ("export", "[[bgp.peer_groups.x.export]]"),
         ("bgp.neighbors", "[[bgp.neighbors]]"),
         ("bgp.listen_ranges", "[[bgp.listen_ranges]]"),
+        ("bgp.peer_groups.tcp_ao", "[bgp.peer_groups.x.tcp_ao]"),
         ("bgp.peer_groups.local_as", "[bgp.peer_groups.x.local_as]"),
         ("bfd", "[bfd]"),
         ("bfd.profiles", "[bfd.profiles.x]"),

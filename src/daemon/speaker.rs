@@ -142,7 +142,7 @@ fn neighbor(n: speaker::Neighbor) -> model::Neighbor {
         },
         security: model::Security {
             md5: n.md5,
-            ao: false,
+            ao: n.ao,
             ttl_security: n.ttl_security,
             signature_failures: n.signature_failures,
         },

@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Config;
-use super::sockets::{self, KeyFor};
-use crate::speaker::{PeerAddress, Secret};
+use super::sockets::{self, KeyFor, Signing};
+use crate::speaker::PeerAddress;
 
 /// The first wait before a socket that could not be opened is tried again; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -65,14 +65,14 @@ impl Key {
 
 #[derive(Debug)]
 enum Listener {
-    Open { socket: TcpListener, keys: Vec<(KeyFor, Secret)> },
+    Open { socket: TcpListener, keys: Vec<Signing> },
     Failed { error: String, retry_at: Instant, wait: Duration },
 }
 
 /// All listening sockets.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    wanted: BTreeMap<Key, Vec<(KeyFor, Secret)>>,
+    wanted: BTreeMap<Key, Vec<Signing>>,
     sockets: BTreeMap<Key, Listener>,
     /// No connection could be accepted, for want of files mostly: when to try again.
     accept_at: Option<Instant>,
@@ -187,7 +187,7 @@ impl Listeners {
 }
 
 /// The sockets a configuration wants, with their passwords.
-fn wanted(config: &Config) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
+fn wanted(config: &Config) -> BTreeMap<Key, Vec<Signing>> {
     if config.listen.is_empty() {
         return BTreeMap::new();
     }
@@ -196,7 +196,7 @@ fn wanted(config: &Config) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
         sockets.add(SocketAddr::new(*address, config.port), None, None);
     }
     for peer in config.peers.iter().filter(|peer| peer.shutdown.is_none()) {
-        let key = |whose| peer.password.clone().map(|password| (whose, password));
+        let key = |whose| Signing::of(peer, whose);
         let on_link = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), config.port);
         match &peer.address {
             PeerAddress::Numbered(remote) => {
@@ -215,7 +215,7 @@ fn wanted(config: &Config) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
         }
     }
     for range in config.speaker.listen_ranges.iter().filter(|range| range.template.shutdown.is_none()) {
-        let key = range.template.password.clone().map(|password| (KeyFor::Prefix(range.prefix), password));
+        let key = Signing::of(&range.template, KeyFor::Prefix(range.prefix));
         for address in config.listen.iter().filter(|address| address.is_ipv6() == range.prefix.addr().is_ipv6()) {
             let address = SocketAddr::new(*address, config.port);
             sockets.add(address, range.template.bind_interface.as_deref(), key.clone());
@@ -229,14 +229,14 @@ type Place = (SocketAddr, Option<String>);
 
 /// The sockets wanted, each once, with their passwords.
 #[derive(Default)]
-struct Sockets(BTreeMap<Place, Vec<(KeyFor, Secret)>>);
+struct Sockets(BTreeMap<Place, Vec<Signing>>);
 
 impl Sockets {
-    fn add(&mut self, address: SocketAddr, interface: Option<&str>, key: Option<(KeyFor, Secret)>) {
+    fn add(&mut self, address: SocketAddr, interface: Option<&str>, key: Option<Signing>) {
         self.0.entry((address, interface.map(str::to_owned))).or_default().extend(key);
     }
 
-    fn finish(self) -> BTreeMap<Key, Vec<(KeyFor, Secret)>> {
+    fn finish(self) -> BTreeMap<Key, Vec<Signing>> {
         let bound: BTreeSet<SocketAddr> =
             self.0.keys().filter(|(_, interface)| interface.is_some()).map(|(address, _)| *address).collect();
         let key = |address, interface: Option<String>| Key {
@@ -257,7 +257,7 @@ fn by_interface_first<T>(wanted: &BTreeMap<Key, T>) -> impl Iterator<Item = (&Ke
     bound.into_iter().chain(general)
 }
 
-fn open(now: Instant, key: &Key, keys: &[(KeyFor, Secret)], wait: Duration) -> Listener {
+fn open(now: Instant, key: &Key, keys: &[Signing], wait: Duration) -> Listener {
     let socket = sockets::listen(key.address, key.interface_name(), key.shared_port).and_then(|socket| {
         // Before the first connection can come in unsigned it would have to be faster than this.
         let mut held = Vec::new();
@@ -277,16 +277,19 @@ fn open(now: Instant, key: &Key, keys: &[(KeyFor, Secret)], wait: Duration) -> L
 }
 
 /// Makes the keys of a socket those that are wanted.
-fn change_keys(
-    socket: &impl std::os::fd::AsFd,
-    held: &mut Vec<(KeyFor, Secret)>,
-    wanted: &[(KeyFor, Secret)],
-) -> io::Result<()> {
-    for (whose, _) in held.iter().filter(|(whose, _)| !wanted.iter().any(|(w, _)| w == whose)) {
-        sockets::set_key(socket, *whose, None)?;
+fn change_keys(socket: &impl std::os::fd::AsFd, held: &mut Vec<Signing>, wanted: &[Signing]) -> io::Result<()> {
+    // A TCP-MD5 password is exchanged in one step; a TCP-AO key is another one as soon as anything of it differs.
+    let stays =
+        |key: &Signing| wanted.iter().any(|w| w.whose == key.whose && (w == key || (w.ao, key.ao) == (None, None)));
+    for key in held.iter().filter(|key| !stays(key)) {
+        key.remove_from(socket)?;
     }
-    for (whose, password) in wanted.iter().filter(|entry| !held.contains(entry)) {
-        sockets::set_key(socket, *whose, Some(password))?;
+    for key in wanted.iter().filter(|key| !held.contains(key)) {
+        match key.add_to(socket) {
+            // The others need not suffer for it: a connection that should be signed like this and is not is refused later.
+            Err(error) if key.ao.is_some() => tracing::error!(%error, "connections of a neighbor are refused"),
+            result => result?,
+        }
     }
     wanted.clone_into(held);
     Ok(())
@@ -295,7 +298,7 @@ fn change_keys(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::speaker::{PeerConfig, RemoteAs, SpeakerConfig};
+    use crate::speaker::{PeerConfig, RemoteAs, Secret, SpeakerConfig};
 
     fn sockets(peers: Vec<PeerConfig>) -> Vec<(String, Option<String>, bool, usize)> {
         let config = Config { peers, ..Config::new(SpeakerConfig::new(65001, [10, 0, 0, 1].into())) };

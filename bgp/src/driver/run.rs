@@ -196,6 +196,10 @@ impl Driver {
             self.speaker.refuse(remote, "no neighbor with this address is configured");
             return;
         };
+        if peer.password.is_some() && peer.tcp_ao.is_some() && !sockets::has_ao(&stream) {
+            self.speaker.refuse(remote, "it is not signed by TCP-AO");
+            return;
+        }
         let ends = sockets::ends(local, remote, &peer);
         let Ok(conn) = self.speaker.accept(Instant::now(), ends, interface.as_deref()) else { return };
         if let Err(error) = sockets::prepare(&stream, &self.config.speaker, &peer, remote.ip()) {

@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "what no safe wrapper has: TCP_MD5SIG, IP_MINTTL, IPV6_MINHOPCOUNT, ICMP6_FILTER, UDP_NO_CHECK6_RX, SIOCOUTQ, scheduling"
+    reason = "what no safe wrapper has: TCP_MD5SIG, TCP_AO_ADD_KEY, IP_MINTTL, IPV6_MINHOPCOUNT, ICMP6_FILTER, UDP_NO_CHECK6_RX, SIOCOUTQ, scheduling"
 )]
 
 use std::io;
@@ -18,7 +18,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use crate::speaker::{Ends, PeerConfig, Secret, SpeakerConfig};
+use crate::speaker::{AoAlgorithm, Ends, PeerConfig, Secret, SpeakerConfig, TcpAo};
 use crate::types::Prefix;
 
 /// DSCP CS6, "network control" (RFC 4594 §3.2), where it stands in the TOS octet.
@@ -45,7 +45,53 @@ struct TcpMd5Sig {
     key: [u8; Secret::MAX_LEN],
 }
 
-/// Whose connections a TCP-MD5 key is for.
+/// `TCP_AO_ADD_KEY`, `TCP_AO_DEL_KEY` and `TCP_AO_INFO` of <linux/tcp.h>, since Linux 6.7.
+const TCP_AO_ADD_KEY: c_int = 38;
+const TCP_AO_DEL_KEY: c_int = 39;
+const TCP_AO_INFO: c_int = 40;
+
+/// `struct tcp_ao_add` of <linux/tcp.h>.
+#[repr(C, align(8))]
+struct TcpAoAdd {
+    address: libc::sockaddr_storage,
+    algorithm: [u8; 64],
+    interface: c_int,
+    flags: u32,
+    reserved: u16,
+    prefix_length: u8,
+    send_id: u8,
+    receive_id: u8,
+    mac_length: u8,
+    key_flags: u8,
+    key_length: u8,
+    key: [u8; Secret::MAX_LEN],
+}
+
+/// `struct tcp_ao_del` of <linux/tcp.h>.
+#[repr(C, align(8))]
+struct TcpAoDel {
+    address: libc::sockaddr_storage,
+    interface: c_int,
+    flags: u32,
+    reserved: u16,
+    prefix_length: u8,
+    send_id: u8,
+    receive_id: u8,
+    current_key: u8,
+    next_key: u8,
+    key_flags: u8,
+}
+
+/// A key for connections with somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signing {
+    pub(super) whose: KeyFor,
+    secret: Secret,
+    /// TCP-AO, else TCP-MD5.
+    pub(super) ao: Option<TcpAo>,
+}
+
+/// Whose connections a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyFor {
     /// One address.
@@ -65,6 +111,30 @@ impl KeyFor {
             Self::Prefix(prefix) => (prefix.network(), Some(prefix.prefix_len())),
         }
     }
+}
+
+impl KeyFor {
+    /// The address as the kernel wants it, and how many of its bits count.
+    fn storage(self) -> (libc::sockaddr_storage, u8) {
+        let (address, length) = self.prefix();
+        (storage(address), length.unwrap_or(if address.is_ipv4() { 32 } else { 128 }))
+    }
+}
+
+fn storage(address: IpAddr) -> libc::sockaddr_storage {
+    let address = SockAddr::from(SocketAddr::new(address, 0));
+    // SAFETY: every field is an integer or an array of them, for which all zeroes are valid.
+    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+    // SAFETY: both are as long as `address.len()` says at least: `sockaddr_storage` holds every address, and `SockAddr` owns one of
+    // that length. They do not overlap.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            address.as_ptr().cast::<u8>(),
+            (&raw mut storage).cast::<u8>(),
+            address.len() as usize,
+        );
+    }
+    storage
 }
 
 /// What an operating system refused, and what to do about it.
@@ -134,8 +204,8 @@ pub(super) fn dial(speaker: &SpeakerConfig, peer: &PeerConfig, address: IpAddr) 
         let local = scoped(local, 0, peer.address.interface())?;
         socket.bind(&local.into()).map_err(|error| explain(&error, format!("binding to local_address {local}")))?;
     }
-    if let Some(password) = &peer.password {
-        set_key(&socket, KeyFor::Address(address), Some(password))?;
+    if let Some(signing) = Signing::of(peer, KeyFor::Address(address)) {
+        signing.add_to(&socket)?;
     }
     match socket.connect(&remote.into()) {
         Ok(()) => {}
@@ -202,16 +272,7 @@ pub(super) fn set_key(socket: &impl AsFd, whose: KeyFor, password: Option<&Secre
         option.prefix_length = length;
     }
     let name = if length.is_some() { TCP_MD5SIG_EXT } else { libc::TCP_MD5SIG };
-    let address = SockAddr::from(SocketAddr::new(address, 0));
-    // SAFETY: both are as long as `address.len()` says at least: `sockaddr_storage` holds every address, and `SockAddr` owns one of
-    // that length. They do not overlap.
-    unsafe {
-        std::ptr::copy_nonoverlapping(
-            address.as_ptr().cast::<u8>(),
-            (&raw mut option.address).cast::<u8>(),
-            address.len() as usize,
-        );
-    }
+    option.address = storage(address);
     match set_option(socket, libc::IPPROTO_TCP, name, &option) {
         // Removing a key that is not there.
         Err(error) if key.is_empty() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -225,6 +286,84 @@ pub(super) fn set_key(socket: &impl AsFd, whose: KeyFor, password: Option<&Secre
         }
         Ok(()) => Ok(()),
     }
+}
+
+impl Signing {
+    /// How connections of a peer are signed, if they are.
+    pub(super) fn of(peer: &PeerConfig, whose: KeyFor) -> Option<Self> {
+        Some(Self { whose, secret: peer.password.clone()?, ao: peer.tcp_ao })
+    }
+
+    pub(super) fn add_to(&self, socket: &impl AsFd) -> io::Result<()> {
+        match self.ao {
+            None => set_key(socket, self.whose, Some(&self.secret)),
+            Some(ao) => set_option(socket, libc::IPPROTO_TCP, TCP_AO_ADD_KEY, &self.ao_key(ao)?)
+                .map_err(|error| explain_ao(&error)),
+        }
+    }
+
+    pub(super) fn remove_from(&self, socket: &impl AsFd) -> io::Result<()> {
+        let Some(ao) = self.ao else { return set_key(socket, self.whose, None) };
+        // SAFETY: every field is an integer or an array of them, for which all zeroes are valid.
+        let mut option: TcpAoDel = unsafe { zeroed() };
+        (option.address, option.prefix_length) = self.whose.storage();
+        (option.send_id, option.receive_id) = (ao.send_id, ao.receive_id);
+        match set_option(socket, libc::IPPROTO_TCP, TCP_AO_DEL_KEY, &option) {
+            // It was never there: the kernel may not know TCP-AO at all.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOPROTOOPT)) => Ok(()),
+            result => result.map_err(|error| explain_ao(&error)),
+        }
+    }
+
+    fn ao_key(&self, ao: TcpAo) -> io::Result<TcpAoAdd> {
+        let secret = self.secret.reveal().as_bytes();
+        // SAFETY: every field is an integer or an array of them, for which all zeroes are valid.
+        let mut option: TcpAoAdd = unsafe { zeroed() };
+        let place = option.key.get_mut(..secret.len());
+        place.ok_or_else(|| io::Error::other("the TCP-AO secret is too long"))?.copy_from_slice(secret);
+        option.key_length = u8::try_from(secret.len()).unwrap_or(u8::MAX);
+        // As the kernel's cryptography calls them; without a length the MAC has the 96 bits of RFC 5926.
+        let algorithm = match ao.algorithm {
+            AoAlgorithm::HmacSha1 => "hmac(sha1)",
+            AoAlgorithm::Aes128Cmac => "cmac(aes128)",
+        };
+        for (place, octet) in option.algorithm.iter_mut().zip(algorithm.bytes()) {
+            *place = octet;
+        }
+        (option.address, option.prefix_length) = self.whose.storage();
+        (option.send_id, option.receive_id) = (ao.send_id, ao.receive_id);
+        Ok(option)
+    }
+}
+
+fn explain_ao(error: &io::Error) -> io::Error {
+    let hint = match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT) => {
+            ": this kernel was built without TCP-AO (CONFIG_TCP_AO, Linux 6.7 or later); without 'tcp_ao' the password is one for TCP-MD5"
+        }
+        Some(libc::ENOENT) => ": the kernel lacks this algorithm",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("setting the TCP-AO key: {error}{hint}"))
+}
+
+/// Whether a connection is signed by TCP-AO.
+pub(super) fn has_ao(connection: &impl AsFd) -> bool {
+    // `struct tcp_ao_info_opt` has 48 octets.
+    let mut info = [0_u64; 6];
+    let mut length: libc::socklen_t = 48;
+    // SAFETY: the kernel writes at most `length` octets to `info`, which has as many, and the length to `length`; both are live, and
+    // the descriptor is open, as its owner is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            connection.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_AO_INFO,
+            info.as_mut_ptr().cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    result == 0
 }
 
 /// GTSM (RFC 5082 §3): the kernel drops what arrives with a smaller TTL.
@@ -473,6 +612,42 @@ mod tests {
     #[test]
     fn the_key_structure_is_as_long_as_the_kernel_wants() {
         assert_eq!(size_of::<TcpMd5Sig>(), 216);
+        assert_eq!((size_of::<TcpAoAdd>(), size_of::<TcpAoDel>()), (288, 144));
+    }
+
+    /// Where the kernel has TCP-AO a key can be set and taken away again; where it has not, the error says so.
+    #[test]
+    fn an_ao_key_is_set_or_the_error_says_what_is_missing() {
+        let peer = PeerConfig {
+            password: Some(Secret::new("between us")),
+            tcp_ao: Some(TcpAo { send_id: 1, receive_id: 2, algorithm: AoAlgorithm::HmacSha1 }),
+            ..PeerConfig::new(PeerAddress::Numbered([127, 0, 0, 1].into()), RemoteAs::External)
+        };
+        let socket = listen("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
+        for whose in [KeyFor::Address([127, 0, 0, 1].into()), KeyFor::Prefix("127.0.0.0/8".parse().unwrap())] {
+            let signing = Signing::of(&peer, whose).unwrap();
+            if let Err(error) = signing.add_to(&socket) {
+                assert!(error.to_string().contains("this kernel was built without TCP-AO"), "{error}");
+            }
+            signing.remove_from(&socket).unwrap();
+        }
+        let stream = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        assert!(!has_ao(&stream), "nothing signs this one");
+    }
+
+    #[test]
+    fn an_ao_key_is_laid_out_as_the_kernel_reads_it() {
+        let ao = TcpAo { send_id: 7, receive_id: 9, algorithm: AoAlgorithm::Aes128Cmac };
+        let peer = PeerConfig {
+            password: Some(Secret::new("key")),
+            tcp_ao: Some(ao),
+            ..PeerConfig::new(PeerAddress::Numbered([192, 0, 2, 1].into()), RemoteAs::External)
+        };
+        let option = Signing::of(&peer, KeyFor::Address([192, 0, 2, 1].into())).unwrap().ao_key(ao).unwrap();
+        assert_eq!((option.prefix_length, option.send_id, option.receive_id), (32, 7, 9));
+        assert_eq!((option.key_length, &option.key[..4]), (3, &b"key\0"[..]));
+        assert_eq!(&option.algorithm[..13], b"cmac(aes128)\0");
+        assert_eq!(option.address.ss_family, u16::try_from(libc::AF_INET).unwrap());
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         // Who the peer is, what the OPENs said, what the sockets were made with.
         (Reset, "remote_as", old.remote_as != new.remote_as),
         (Reset, "local_as", old.local_as != new.local_as),
+        (Reset, "tcp_ao", old.tcp_ao != new.tcp_ao),
         (Reset, "password", old.password != new.password),
         (Reset, "families", old.families != new.families),
         (Reset, "add_path", old.add_path != new.add_path),

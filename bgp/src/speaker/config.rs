@@ -138,6 +138,27 @@ pub struct LocalAs {
     pub replace_as: bool,
 }
 
+/// How a TCP-AO connection is signed (RFC 5925 §3.1, RFC 5926): the parts of a master key tuple besides the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TcpAo {
+    /// SendID: what our segments name the key by; the peer's `RecvID`.
+    pub send_id: u8,
+    /// `RecvID`: what the peer's segments name it by.
+    pub receive_id: u8,
+    /// The MAC.
+    pub algorithm: AoAlgorithm,
+}
+
+/// The algorithms every implementation of TCP-AO has (RFC 5926 §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AoAlgorithm {
+    /// HMAC-SHA-1-96.
+    #[default]
+    HmacSha1,
+    /// AES-128-CMAC-96.
+    Aes128Cmac,
+}
+
 /// A password. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -223,6 +244,8 @@ pub struct PeerConfig {
     pub local_as: Option<LocalAs>,
     /// TCP-MD5 password (RFC 2385).
     pub password: Option<Secret>,
+    /// Sign with TCP-AO (RFC 5925) instead of TCP-MD5; the password is the secret.
+    pub tcp_ao: Option<TcpAo>,
     /// Families to offer; those the peer offers too are exchanged.
     pub families: Families,
     /// Several paths to a prefix (RFC 7911): off by default.
@@ -296,6 +319,7 @@ impl PeerConfig {
             remote_as,
             local_as: None,
             password: None,
+            tcp_ao: None,
             families: Families::ALL,
             add_path: AddPath::default(),
             allowas_in: AllowAsIn::No,

@@ -29,8 +29,8 @@ use bytes::{Bytes, BytesMut};
 
 pub use change::{Change, Impact, classify, classify_speaker};
 pub use config::{
-    AddPath, AllowAsIn, BGP_PORT, GracefulRestart, ListenRange, LocalAs, NextHopFormat, PeerAddress, PeerConfig,
-    RemoteAs, Secret, SpeakerConfig,
+    AddPath, AllowAsIn, AoAlgorithm, BGP_PORT, GracefulRestart, ListenRange, LocalAs, NextHopFormat, PeerAddress,
+    PeerConfig, RemoteAs, Secret, SpeakerConfig, TcpAo,
 };
 pub use connection::Counters;
 pub use event::Event;

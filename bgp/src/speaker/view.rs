@@ -81,6 +81,8 @@ pub struct Neighbor {
     pub messages: Counters,
     /// Whether a TCP-MD5 password is configured.
     pub md5: bool,
+    /// Whether the password is one for TCP-AO.
+    pub ao: bool,
     /// TCP segments the kernel dropped for a missing or wrong signature while the session was not up. It does not say whose they were.
     pub signature_failures: u64,
     /// GTSM: hops allowed.
@@ -325,7 +327,8 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
             running,
         },
         messages: peer.counters,
-        md5: config.password.is_some(),
+        md5: config.password.is_some() && config.tcp_ao.is_none(),
+        ao: config.password.is_some() && config.tcp_ao.is_some(),
         signature_failures: peer.signature_failures,
         ttl_security: config.ttl_security,
         graceful_restart: graceful_restart(peer, now),
