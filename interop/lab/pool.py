@@ -58,9 +58,16 @@ class Pool:
         scenario and its sabotage, limits are expected to run out, and are shorter."""
         results: list[dict] = []
         answers = claim(f"results-{owner_tag()}")
-        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            waiting = [pool.submit(self._child, scenario, fault, answers / f"{number}.json", hasty(scenario.name, fault))
-                       for number, (scenario, fault) in enumerate(tasks)]  # fmt: skip
+        # Virtual machines want both processors and gigabytes: one at a time, beside the others.
+        heavy = [scenario.topology().kernel for scenario, _ in tasks]
+        lanes = (self.jobs - 1, 1) if any(heavy) and self.jobs > 1 else (self.jobs, 1)
+        with concurrent.futures.ThreadPoolExecutor(lanes[0]) as light, concurrent.futures.ThreadPoolExecutor(lanes[1]) as machines:
+            waiting = [
+                (machines if heavy[number] and self.jobs > 1 else light).submit(
+                    self._child, scenario, fault, answers / f"{number}.json", hasty(scenario.name, fault)
+                )
+                for number, (scenario, fault) in enumerate(tasks)
+            ]
             try:
                 for future in concurrent.futures.as_completed(waiting):
                     result = future.result()
