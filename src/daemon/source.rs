@@ -66,13 +66,14 @@ impl Daemon {
 impl Source for Daemon {
     async fn summary(&self) -> Result<Summary, Unavailable> {
         let neighbors = self.speaker.neighbors().await?;
-        let learned = self.speaker.learned().await?;
+        // What was refused has no next hop.
+        let learned = self.speaker.learned().await?.iter().filter(|l| !l.next_hops.is_empty()).count();
         let mut warnings = self.speaker.listen_failures().await;
         let bfd = self.ask_bfd().await?;
         warnings.extend(bfd.failures.values().cloned());
         self.ask(move |agent| {
             let totals = agent.bfd.handle().is_some().then(|| bfd::totals(&bfd));
-            Summary { bfd: totals, ..agent.summary(&neighbors, learned.len(), warnings) }
+            Summary { bfd: totals, ..agent.summary(&neighbors, learned, warnings) }
         })
         .await
     }

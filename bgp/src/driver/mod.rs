@@ -142,7 +142,7 @@ impl Handle {
         self.ask(Command::Routes).await
     }
 
-    /// What peers told us, used or not.
+    /// What peers told us, used or not, and what was refused with the reason.
     pub async fn learned(&self) -> Result<Vec<Learned>, Gone> {
         self.ask(Command::Learned).await
     }

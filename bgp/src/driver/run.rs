@@ -231,7 +231,11 @@ impl Driver {
                 let _ = reply.send(self.speaker.routes());
             }
             Command::Learned(reply) => {
-                let _ = reply.send(self.speaker.learned());
+                let mut all = self.speaker.learned();
+                all.extend(self.speaker.refused());
+                // Stable: of each prefix the best path first, what was refused last.
+                all.sort_by_key(|learned| learned.prefix);
+                let _ = reply.send(all);
             }
             Command::Listeners(reply) => {
                 let _ = reply.send(self.listeners.status());

@@ -724,3 +724,16 @@ fn two_paths_of_one_peer_are_used_together() {
     );
     assert_eq!(play.farewell().map(|n| (n.code, n.subcode)), Some((3, 10)));
 }
+
+#[test]
+fn what_is_refused_is_shown_with_the_reason() {
+    let list = Arc::new(PrefixList::parse("narrow", ["permit 192.0.2.1/32"]).unwrap());
+    let mut play = Play::up(PeerConfig { prefix_list_in: Some(list), ..peer_config() });
+    play.announce(1..3);
+    let refused = play.speaker.refused();
+    assert_eq!(refused.len(), 1);
+    assert_eq!((refused[0].prefix.to_string().as_str(), refused[0].selected), ("192.0.2.2/32", false));
+    assert_eq!(refused[0].reason, "refused: prefix list `narrow` denies it");
+    play.speaker.remove_peer(play.now, &peer_config().address);
+    assert_eq!(play.speaker.refused(), []);
+}

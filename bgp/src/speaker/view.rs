@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::peer::Peer;
 use super::{Counters, PeerAddress, RemoteAs, Speaker};
 use crate::policy::community;
-use crate::rib::{AdjIn, LearnedNextHop, Status};
+use crate::rib::{AdjIn, LearnedNextHop, Refused, Status};
 use crate::session::{Reason, StateName};
 use crate::types::{Family, Prefix};
 use crate::wire::{AsPath, Attributes, Capability, NextHop, Nlri, Origin, Segment};
@@ -257,6 +257,30 @@ impl Speaker {
                 }
             })
             .collect()
+    }
+
+    /// What peers told us and we do not use, with the reason; of each peer as much as is remembered.
+    pub fn refused(&self) -> Vec<Learned> {
+        let up = self.peers.values().filter(|peer| peer.up.is_some());
+        let of_peer = |peer: &Peer| -> Vec<Learned> {
+            let refused = peer.adj_in.iter().flat_map(AdjIn::refused);
+            let entry = |(nlri, reason): (&Nlri, &Refused)| Learned {
+                prefix: nlri.prefix,
+                neighbor: peer.name(),
+                next_hops: Vec::new(),
+                selected: false,
+                reason: format!("refused: {reason}"),
+                as_path: String::new(),
+                origin: origin_text(None).to_owned(),
+                med: None,
+                local_pref: None,
+                communities: Vec::new(),
+                stale: false,
+                path_id: nlri.path_id,
+            };
+            refused.map(entry).collect()
+        };
+        up.flat_map(of_peer).collect()
     }
 
     /// Where packets to each learned prefix go, sorted: what belongs into a routing table.
