@@ -65,13 +65,14 @@ def message(kind: int, body: bytes) -> bytes:
     return b"\xff" * 16 + struct.pack("!HB", 19 + len(body), kind) + body
 
 
-def open_message(asn: int, router_id: str, hold_time: int) -> bytes:
+def open_message(asn: int, router_id: str, hold_time: int, four_octets: bool = True) -> bytes:
+    """An OPEN for both families; without `four_octets` that of an old speaker (RFC 6793 §3)."""
     capabilities = b"".join(
         [
             bytes([1, 4]) + struct.pack("!HBB", 1, 0, 1),
             bytes([1, 4]) + struct.pack("!HBB", 2, 0, 1),
             bytes([2, 0]),
-            bytes([65, 4]) + struct.pack("!I", asn),
+            bytes([65, 4]) + struct.pack("!I", asn) if four_octets else b"",
         ]
     )
     parameters = bytes([2, len(capabilities)]) + capabilities
@@ -83,9 +84,12 @@ def open_message(asn: int, router_id: str, hold_time: int) -> bytes:
 class Receiver:
     """Listens on one address; collects what the current session sends."""
 
-    def __init__(self, node: Node, address: str, asn: int, router_id: str = "10.0.1.1", hold_time: int = 180) -> None:
+    def __init__(self, node: Node, address: str, asn: int, router_id: str = "10.0.1.1", hold_time: int = 180,
+                 four_octets: bool = True) -> None:  # fmt: skip
         self._server = listening_socket(node, address)
-        self._asn, self._router_id, self._hold = asn, router_id, hold_time
+        self._open = open_message(asn, router_id, hold_time, four_octets)
+        self._hold = hold_time
+        self._connection: socket.socket | None = None
         self._changed = threading.Condition()
         self._chunks: list[tuple[float, bytes]] = []
         self._parsed = 0
@@ -98,6 +102,12 @@ class Receiver:
         self.table: dict[Prefix, float] = {}  # present prefixes: when they were announced last
         self.withdrawn: dict[Prefix, float] = {}
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def say(self, octets: bytes) -> None:
+        """Sends whole messages on the current session."""
+        if self._connection is None:
+            raise LabError("there is no session to say anything on")
+        self._connection.sendall(octets)
 
     def close(self) -> None:
         self._closed = True
@@ -115,7 +125,7 @@ class Receiver:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         try:
-            connection.sendall(open_message(self._asn, self._router_id, self._hold) + message(KEEPALIVE, b""))
+            connection.sendall(self._open + message(KEEPALIVE, b""))
             stop = threading.Event()
             threading.Thread(target=self._keep_alive, args=(connection, stop), daemon=True).start()
             with self._changed:
@@ -123,6 +133,7 @@ class Receiver:
                 self._parsed, self._rest = 0, b""
                 self.table.clear()
                 self.withdrawn.clear()
+                self._connection = connection
                 self.established += 1
             while True:
                 chunk = connection.recv(1 << 18)
