@@ -323,13 +323,13 @@ def main(arguments: list[str]) -> int:
 
 def measure(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="interop/run bench", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", help="agent, bulk (default: both), bfd")
+    parser.add_argument("what", nargs="*", help="agent, bulk, crowd (default: these), bfd")
     parser.add_argument("--rounds", type=int, default=100, help="single events for each latency figure")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--keep", action="store_true", help="leave the agent's lab standing")
     parser.add_argument("--trials", type=int, default=100, help="of bfd: how often a leaf falls silent")
     options = parser.parse_args(arguments)
-    what = options.what or ["agent", "bulk"]
+    what = options.what or ["agent", "bulk", "crowd"]
     table = Table()
     with guarded():
         if "agent" in what:
@@ -340,6 +340,11 @@ def measure(arguments: list[str]) -> int:
                 if "bulk" in what:
                     bulk(table, family, "ovn-bgpd")
                 bulk(table, family, "BIRD 2.17")
+        if "crowd" in what:
+            from .crowd import crowd
+
+            for who in ("ovn-bgpd", "BIRD 2.17"):
+                crowd(table, who, many("ipv4", 100_000), many("ipv6", 100_000))
         if "bfd" in what:
             from .detection import detection
 

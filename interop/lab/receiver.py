@@ -85,11 +85,13 @@ class Receiver:
     """Listens on one address; collects what the current session sends."""
 
     def __init__(self, node: Node, address: str, asn: int, router_id: str = "10.0.1.1", hold_time: int = 180,
-                 four_octets: bool = True) -> None:  # fmt: skip
+                 four_octets: bool = True, pace: int = 0) -> None:  # fmt: skip
         self._server = listening_socket(node, address)
         self._open = open_message(asn, router_id, hold_time, four_octets)
         self._hold = hold_time
         self._connection: socket.socket | None = None
+        self._pace = pace  # octets a second it takes; 0: as fast as they come
+        self.keepalives: list[float] = []
         self._changed = threading.Condition()
         self._chunks: list[tuple[float, bytes]] = []
         self._parsed = 0
@@ -123,7 +125,7 @@ class Receiver:
 
     def _session(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384 if self._pace else 4 << 20)
         try:
             connection.sendall(self._open + message(KEEPALIVE, b""))
             stop = threading.Event()
@@ -136,7 +138,9 @@ class Receiver:
                 self._connection = connection
                 self.established += 1
             while True:
-                chunk = connection.recv(1 << 18)
+                chunk = connection.recv(8192 if self._pace else 1 << 18)
+                if self._pace:
+                    time.sleep(len(chunk) / self._pace)
                 now = time.time()
                 if not chunk:
                     break
@@ -164,6 +168,7 @@ class Receiver:
         with self._changed:
             self._parse()
             self.update_octets = self.updates = 0
+            self.keepalives.clear()
 
     def wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
         """Parses what came and waits until `condition` holds."""
@@ -199,7 +204,9 @@ class Receiver:
                 length = struct.unpack_from("!H", data, at + 16)[0]
                 if len(data) - at < length:
                     break
-                if data[at + 18] == UPDATE:
+                if data[at + 18] == KEEPALIVE:
+                    self.keepalives.append(when)
+                elif data[at + 18] == UPDATE:
                     self.update_octets += length
                     self.updates += 1
                     self._update(data[at + 19 : at + length], when)
