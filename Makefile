@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint advisories interop interop-sabotage interop-full bench bench-bfd fuzz faults kernel-tests
+.PHONY: help deps build demo test lint advisories interop interop-sabotage interop-full bench bench-speaker bench-bfd fuzz faults kernel-tests
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ interop-full: deps build ## the full product of the matrix
 
 bench: deps build ## the figures of docs/performance.md
 	@interop/run bench
+
+bench-speaker: ## the speaker alone: codec, memory, latency, a minute of churn beside a stalled peer; `cargo bench -p bgp` has more
+	cargo run --release --locked -p bgp --example figures
 
 bench-bfd: deps build ## BFD beside busy threads and a busy speaker for SECONDS_BFD (default 600), and 100 silent leaves; root
 	@missed=0; \
