@@ -60,7 +60,7 @@ prefix_list_out = "host"
         stderr,
         "\
 c.toml:4:1: unknown key 'hold_tme' in [bgp]
-    hint: known here: allow_hold_time_zero, asn, ebgp_requires_policy, graceful_restart, listen, neighbors, peer_groups, port, router_id
+    hint: known here: allow_hold_time_zero, asn, drain_wait, ebgp_requires_policy, graceful_restart, listen, listen_ranges, neighbors, peer_groups, port, router_id
 c.toml:8:13: 'hold_time' is a number without a unit
     hint: write \"9s\" for seconds
 c.toml:12:14: there is no peer group 'uplnk'
