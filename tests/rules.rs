@@ -125,6 +125,14 @@ fn what_is_said_of_an_interface_survives_the_nat_row_that_names_it() {
     follow(&[vec![interface], vec![row("row-0", "NAT", None)]], &options).unwrap();
 }
 
+#[test]
+fn what_is_said_of_a_floating_ip_goes_with_it_when_its_port_goes_in_the_same_moment() {
+    let gone = |label: &str, table| Change { table, label: label.to_owned(), columns: None };
+    let away = [gone("row-0", "Logical_Router_Port"), gone("row-0", "Logical_Switch_Port")];
+    let both = vec![gone("row-1", "Logical_Switch_Port"), gone("row-0", "NAT")];
+    follow(&[away.to_vec(), both], &Options::default()).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

@@ -36,6 +36,9 @@ pub fn update(
 ) -> Option<Delta> {
     let ctx = Context { view, facts, options };
     let rows = Rows::of(&ctx, scope, touched)?;
+    if rows.may_leave_refusals(&ctx, desired) {
+        return None;
+    }
     let old: BTreeSet<Exposure> = desired.exposures.iter().filter(|e| rows.exposes(e)).cloned().collect();
     let mut out = Out::default();
     for port in ctx.my_ports().filter(|port| rows.ports.contains(&port.name)) {
@@ -111,6 +114,13 @@ impl Rows {
     fn exposes(&self, exposure: &Exposure) -> bool {
         matches!(exposure.kind, Kind::Provider | Kind::Virtual | Kind::FloatingIp)
             && self.ports.contains(&*exposure.port)
+    }
+
+    /// A NAT row that changed together with the port it named, which is not of this host any more, has concerned nobody: what was
+    /// said of it cannot be told from what is said of other NAT rows.
+    fn may_leave_refusals(&self, ctx: &Context<'_>, desired: &Desired) -> bool {
+        let of_nats = desired.refusals.iter().any(|refusal| refusal.row.starts_with("NAT "));
+        of_nats && self.ports.iter().any(|name| !ctx.my_ports().any(|port| port.name == *name))
     }
 
     /// Whether a refusal is about one of the rows.
