@@ -248,6 +248,10 @@ impl Speaker {
             if old.shutdown.is_none() {
                 self.session_event(now, number, SessionEvent::Stop(cease));
             }
+            if config.shutdown.is_some() {
+                // One that went before that may have routes here that wait for its return.
+                self.with_peer(number, |peer, _| peer.forget_stale());
+            }
         }
         let speaker = Arc::clone(&self.config);
         if let Some(peer) = self.peers.get_mut(&number) {

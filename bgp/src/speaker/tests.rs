@@ -639,6 +639,20 @@ fn a_peer_that_is_shut_down_stays_down_and_comes_back() {
 }
 
 #[test]
+fn the_routes_of_a_peer_that_is_shut_down_while_it_restarts_do_not_wait_for_its_return() {
+    let mut play = Play::new(peer_config());
+    play.establish_with([graceful_restart()]);
+    play.announce([1]);
+    play.speaker.handle(play.now, Input::Lost { conn: play.conn.unwrap(), why: "gone".into() });
+    play.settle();
+    assert_eq!(play.speaker.learned().len(), 1, "kept");
+    let down = PeerConfig { shutdown: Some("maintenance".into()), ..peer_config() };
+    play.speaker.update_peer(play.now, down);
+    play.settle();
+    assert_eq!((play.speaker.learned(), play.speaker.next_deadline()), (vec![], None));
+}
+
+#[test]
 fn a_removed_peer_is_told_and_forgotten() {
     let mut play = Play::up(peer_config());
     play.announce([1]);
