@@ -6,7 +6,9 @@ use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
 use tokio::io::unix::AsyncFd;
 
 use super::sockets;
@@ -89,30 +91,32 @@ fn octets<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
-/// What these links are like now.
-pub(super) fn read(indexes: &BTreeSet<u32>) -> Links {
-    let addresses = link_local_addresses();
-    let mut links: Links = indexes
-        .iter()
-        .filter_map(|index| {
-            let link_local = addresses.iter().filter(|(on, _)| on == index).map(|(_, address)| *address).collect();
-            Some((*index, Link { name: sockets::interface_name(*index)?, running: false, link_local }))
-        })
-        .collect();
-    for entry in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        if entry.flags.contains(InterfaceFlags::IFF_RUNNING)
-            && let Some(link) = links.values_mut().find(|link| link.name == entry.interface_name)
-        {
-            link.running = true;
-        }
+/// What these links are like now. An error says nothing of any link: without files to spare the kernel cannot be asked.
+pub(super) fn read(indexes: &BTreeSet<u32>) -> io::Result<Links> {
+    let addresses = link_local_addresses()?;
+    let mut links = Links::new();
+    // Every interface has one entry with an address of its link layer; that one bears the index.
+    for entry in nix::ifaddrs::getifaddrs()? {
+        let index = entry.address.as_ref().and_then(|address| address.as_link_addr()).map(LinkAddr::ifindex);
+        let Some(index) = index.and_then(|index| u32::try_from(index).ok()).filter(|index| indexes.contains(index))
+        else {
+            continue;
+        };
+        let link_local = addresses.iter().filter(|(on, _)| *on == index).map(|(_, address)| *address).collect();
+        let running = entry.flags.contains(InterfaceFlags::IFF_RUNNING);
+        links.insert(index, Link { name: entry.interface_name, running, link_local });
     }
-    links
+    Ok(links)
 }
 
 /// All link-local addresses, with the index of their interface.
-fn link_local_addresses() -> Vec<(u32, Ipv6Addr)> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
-    text.lines().filter_map(link_local_address).map(|line| (line.index, line.address)).collect()
+fn link_local_addresses() -> io::Result<Vec<(u32, Ipv6Addr)>> {
+    let text = match std::fs::read_to_string("/proc/thread-self/net/if_inet6") {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text?,
+    };
+    Ok(text.lines().filter_map(link_local_address).map(|line| (line.index, line.address)).collect())
 }
 
 /// A link-local address as `/proc/net/if_inet6` has it.
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn the_loopback_link_runs_and_one_that_does_not_exist_is_not_there() {
         let lo = sockets::interface_index("lo").unwrap();
-        let links = read(&[lo, 0x7fff_fff0].into());
+        let links = read(&[lo, 0x7fff_fff0].into()).unwrap();
         assert_eq!(links.keys().copied().collect::<Vec<_>>(), [lo]);
         assert_eq!(links[&lo].name, "lo");
     }

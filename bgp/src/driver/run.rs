@@ -179,7 +179,10 @@ impl Driver {
     fn look_at_links(&mut self, noticed: &Noticed) {
         let in_use = self.speaker.links_in_use();
         if noticed.concerns(&in_use) {
-            self.speaker.handle(Instant::now(), Input::Links(links::read(&in_use)));
+            match links::read(&in_use) {
+                Ok(links) => self.speaker.handle(Instant::now(), Input::Links(links)),
+                Err(error) => tracing::warn!(%error, "cannot look at the links of the sessions; they stay up"),
+            }
         }
     }
 
