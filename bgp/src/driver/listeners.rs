@@ -91,12 +91,14 @@ impl Listeners {
         }
         for (key, keys) in by_interface_first(wanted) {
             match self.sockets.get_mut(key) {
-                Some(Listener::Open { socket, keys: held }) => {
-                    if let Err(error) = change_keys(socket, held, keys) {
-                        tracing::error!(address = %key.address, %error, "password not set");
+                Some(listener) => {
+                    if let Listener::Open { socket, keys: held } = listener
+                        && let Err(error) = change_keys(socket, held, keys)
+                    {
+                        // Without the password it would take anybody who claims to be that neighbour.
+                        *listener = failed(now, &error, FIRST_WAIT);
                     }
                 }
-                Some(Listener::Failed { .. }) => {}
                 None => {
                     self.sockets.insert(key.clone(), open(now, key, keys, FIRST_WAIT));
                 }
@@ -269,11 +271,13 @@ fn open(now: Instant, key: &Key, keys: &[Signing], wait: Duration) -> Listener {
             tracing::info!(address = %key.address, interface = key.interface_name(), "listening");
             Listener::Open { socket, keys }
         }
-        Err(error) => {
-            tracing::error!(%error, retry_seconds = wait.as_secs(), "not listening");
-            Listener::Failed { error: error.to_string(), retry_at: now + wait, wait }
-        }
+        Err(error) => failed(now, &error, wait),
     }
+}
+
+fn failed(now: Instant, error: &io::Error, wait: Duration) -> Listener {
+    tracing::error!(%error, retry_seconds = wait.as_secs(), "not listening");
+    Listener::Failed { error: error.to_string(), retry_at: now + wait, wait }
 }
 
 /// Makes the keys of a socket those that are wanted.
@@ -314,6 +318,27 @@ mod tests {
             password: Some(Secret::new("x")),
             ..PeerConfig::new(PeerAddress::Numbered([10, 0, 0, 2].into()), RemoteAs::Internal)
         }
+    }
+
+    /// The kernel takes passwords of up to eighty octets, and has room for so many of them only.
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_given_a_password_takes_nobody() {
+        let mut config = Config {
+            listen: vec![[127, 0, 0, 1].into()],
+            port: 0,
+            peers: vec![PeerConfig { password: None, ..numbered(None) }],
+            ..Config::new(SpeakerConfig::new(65001, [10, 0, 0, 1].into()))
+        };
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        listeners.configure(now, &config);
+        assert_eq!(listeners.status()[0].error, None);
+        config.peers = vec![PeerConfig { password: Some(Secret::new("x".repeat(81))), ..numbered(None) }];
+        listeners.configure(now, &config);
+        assert!(listeners.status()[0].error.is_some());
+        config.peers = vec![PeerConfig { password: None, ..numbered(None) }];
+        listeners.configure(now, &config);
+        listeners.retry(now + FIRST_WAIT);
+        assert_eq!(listeners.status()[0].error, None, "tried again");
     }
 
     #[test]
