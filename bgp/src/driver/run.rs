@@ -43,8 +43,19 @@ impl Remarked {
 
     /// Whether this is worth a line: it was not said before.
     fn is_news(&mut self, neighbor: &str, faults: &[String]) -> bool {
+        make_room(&mut self.0, neighbor);
         let said = self.0.entry(neighbor.to_owned()).or_default();
         said.len() < Self::MOST && said.insert(faults.to_vec())
+    }
+}
+
+/// Names that something is remembered of. Neighbours on a shared link and in listen ranges come with ever new addresses.
+const MOST_NAMES: usize = 4096;
+
+/// Forgets everything rather than to grow for ever: then some things are said once more.
+fn make_room<T>(remembered: &mut BTreeMap<String, T>, neighbor: &str) {
+    if remembered.len() >= MOST_NAMES && !remembered.contains_key(neighbor) {
+        remembered.clear();
     }
 }
 
@@ -319,6 +330,7 @@ impl Driver {
                 tracing::warn!("{event}");
             }
             Event::Failed { neighbor, reason } => {
+                make_room(&mut self.failures, neighbor);
                 if self.failures.insert(neighbor.clone(), reason.clone()).as_ref() == Some(reason) {
                     tracing::debug!("{event}");
                 } else {
@@ -338,6 +350,16 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_with_ever_new_names_are_not_all_remembered() {
+        let mut remarked = Remarked::default();
+        for n in 0..3 * MOST_NAMES {
+            assert!(remarked.is_news(&format!("fe80::{n:x}%eth0"), &[]), "never heard of");
+            assert!(!remarked.is_news(&format!("fe80::{n:x}%eth0"), &[]), "said just now");
+            assert!(remarked.0.len() <= MOST_NAMES);
+        }
+    }
 
     #[test]
     fn a_fault_is_news_once_and_a_peer_of_a_thousand_faults_is_not_for_ever() {
