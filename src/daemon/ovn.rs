@@ -91,7 +91,7 @@ impl Link {
             Event::Synced { .. } => {
                 self.seen = true;
                 self.down = None;
-                self.selecting = false;
+                self.selecting = self.client.conversation().awaits_selection();
             }
             Event::Selected => self.selecting = false,
             Event::Down { reason } => self.down = Some(reason.clone()),

@@ -161,6 +161,10 @@ impl Conversation {
             };
             tables.insert(table.to_string(), request);
         }
+        if let Link::Up(session) = &mut self.link {
+            let asked = self.config.tables.iter().map(|spec| (spec.name.clone(), spec.condition.clone()));
+            session.asked = asked.filter(|(table, _)| tables.contains_key(&**table)).collect();
+        }
         let database = self.config.database.clone();
         let (name, params) = match method {
             MonitorMethod::CondSince => {
@@ -212,6 +216,7 @@ impl Conversation {
         }
         self.outage = Outage::None;
         self.outputs.push_back(Output::Event(Event::Synced { fresh: !found }));
+        self.tell_late_conditions();
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ mod handshake;
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -139,6 +140,8 @@ struct Session {
     synced: Option<Instant>,
     /// The server knows conditions.
     conditional: bool,
+    /// Tables and conditions of the monitor request.
+    asked: Vec<(Arc<str>, Option<Json>)>,
 }
 
 /// Why a connection is given up.
@@ -282,6 +285,7 @@ impl Conversation {
                 staged: Staged::default(),
                 synced: None,
                 conditional: false,
+                asked: Vec::new(),
             }));
             self.ask_server();
         }
@@ -327,11 +331,36 @@ impl Conversation {
         self.last_transaction = Uuid::nil();
         let tell = matches!(&self.link, Link::Up(session) if session.synced.is_some() && session.conditional);
         if tell {
-            let id = &self.config.database;
-            let params = json!([id, id, {table: [{"where": selected}]}]);
-            self.request(Request::Condition, "monitor_cond_change", &params);
+            self.tell_condition(table, &selected);
         }
         tell
+    }
+
+    fn tell_condition(&mut self, table: &str, selected: &Json) {
+        let id = &self.config.database;
+        let params = json!([id, id, {table: [{"where": selected}]}]);
+        self.request(Request::Condition, "monitor_cond_change", &params);
+    }
+
+    /// Tells the conditions that changed while the monitor request was under way.
+    fn tell_late_conditions(&mut self) {
+        let Link::Up(session) = &mut self.link else { return };
+        let asked = std::mem::take(&mut session.asked);
+        if !session.conditional {
+            return;
+        }
+        for (table, condition) in asked {
+            let spec = self.config.tables.iter().find(|spec| spec.name == table);
+            if let Some(wanted) = spec.map(|spec| spec.condition.clone()).filter(|wanted| *wanted != condition) {
+                self.last_transaction = Uuid::nil();
+                self.tell_condition(&table, &wanted.unwrap_or_else(|| json!([true])));
+            }
+        }
+    }
+
+    /// Whether [`Event::Selected`] is still to come.
+    pub fn awaits_selection(&self) -> bool {
+        self.is_selecting() || self.outputs.contains(&Output::Event(Event::Selected))
     }
 
     /// A change of a condition was sent and not answered yet.

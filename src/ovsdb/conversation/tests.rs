@@ -571,6 +571,27 @@ fn conditions_go_out_with_the_monitor_and_can_change_later() {
 }
 
 #[test]
+fn a_condition_that_changes_while_rows_are_asked_for_is_told_afterwards() {
+    let mut config = config("tcp:one");
+    config.tables[0].condition = Some(json!([false]));
+    let mut story = Story::new(config);
+    story.connect("tcp:one:6640");
+    story.handshake(&standalone());
+    assert_eq!(story.expect_request("monitor_cond_since")[2]["T"][0]["where"], json!([false]));
+    assert!(!story.conversation.set_condition("T", Some(json!([["name", "==", "a"]]))));
+    story.drain();
+    story.expect_nothing();
+    story.reply(&json!([false, T1, {}]));
+    assert_eq!(story.events(), [Event::Synced { fresh: true }]);
+    assert!(story.conversation.awaits_selection(), "no rows are not all rows");
+    let params = story.expect_request("monitor_cond_change");
+    assert_eq!(params[2], json!({"T": [{"where": [["name", "==", "a"]]}]}));
+    story.reply(&json!({}));
+    assert_eq!(story.events(), [Event::Selected]);
+    assert!(!story.conversation.awaits_selection());
+}
+
+#[test]
 fn a_server_without_conditions_is_not_bothered_with_them() {
     let mut story = Story::new(config("tcp:one"));
     story.connect("tcp:one:6640");
