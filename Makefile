@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint advisories interop interop-sabotage interop-full bench bench-speaker bench-bfd fuzz faults kernel-tests
+.PHONY: help deps build demo test lint advisories interop interop-sabotage interop-full bench bench-speaker bench-bfd bench-cloud soak fuzz faults kernel-tests
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -59,6 +59,12 @@ faults: ## random faults and row changes on a real kernel, OVS and Northbound da
 kernel-tests: ## the kernel's side against Debian's own kernel, in a virtual machine
 	@OVN_BGPD_TESTS="$$(cargo test --locked -p ovn-bgpd --test kernel --test kernel_fib --no-run 2>&1 | sed -n 's/.*(\(.*deps.*\))$$/\1/p' | tr '\n' ' ')" \
 	    interop/run kernel-tests
+
+bench-cloud: deps build ## 100,000 ports, a gateway with 20,000 tenants, what many clients cost the server: into docs/performance.md; root
+	@tests/cloud/run target/release/ovn-bgpd --write
+
+soak: deps ## 1000 random row changes a second for SECONDS_SOAK (default 300) against a real database: state and memory
+	SOAK_SECONDS=$(or $(SECONDS_SOAK),300) cargo test --release --locked --test soak -- --nocapture
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 600)
 	@for target in bgp/fuzz/targets/*.rs; do \
