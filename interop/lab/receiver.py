@@ -5,6 +5,7 @@ It keeps its neighbours happy and parses on demand, after the clock has been rea
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -113,6 +114,9 @@ class Receiver:
 
     def close(self) -> None:
         self._closed = True
+        with contextlib.suppress(OSError):
+            # Wakes whoever waits for a connection; until then the kernel would keep the address in use.
+            self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
     def _accept(self) -> None:
