@@ -125,7 +125,7 @@ def run_many(options: argparse.Namespace) -> int:
     if options.table and not why:
         from .table import write
 
-        write(Path(options.table), results, time.monotonic() - started, "make interop" if not options.names else "interop/run")
+        write(Path(options.table), results, time.monotonic() - started, "make interop" if os.environ.get("MAKELEVEL") else "interop/run")
     if any(unable.values()):
         reasons = " | ".join(sorted(set(filter(None, unable.values()))))
         print(f"interop/run: this machine cannot run {sum(map(bool, unable.values()))} scenarios: {reasons}", file=sys.stderr)
@@ -172,6 +172,8 @@ def second_chance(results: list[dict], scenarios: list[Scenario]) -> list[dict]:
         if folder.exists():
             folder.rename(folder.with_name(f"{folder.name}.first-try"))
     again = Pool(1).run([(scenario, "") for scenario in scenarios if scenario.name in failed], report)
+    for result in again:
+        result["again"] = True
     passed = [result["name"] for result in again if result["verdict"] == "passed"]
     if passed:
         print(f"passed only at the second try (a defect of the scenario, or worse): {', '.join(passed)}", flush=True)

@@ -82,7 +82,7 @@ def into_readme(lines: list[str], readme: Path = README) -> None:
 
 
 def verdict(result: dict) -> str:
-    word = WORDS[result["verdict"]]
+    word = WORDS[result["verdict"]] + (", at the second try" if result.get("again") else "")
     return f"{word}: {result['detail']}" if result["verdict"] == "skipped" else word
 
 
