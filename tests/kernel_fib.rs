@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use ovn_bgpd::actuate::fib::{FibHop, FibRoute, FibSettings, diff};
+use ovn_bgpd::actuate::fib::{FibHop, FibOp, FibRoute, FibSettings, diff, removals};
 use ovn_bgpd::actuate::kernel::{Kernel, Marks, Scope};
 use serde_json::Value;
 
@@ -193,6 +193,23 @@ fn defaults_of_others_are_spared_and_one_in_the_way_is_an_error() {
             assert!(text.contains("set another [fib] metric"), "{text}");
         }
         assert_eq!((defaults("-4"), defaults("-6")), before);
+    });
+}
+
+#[test]
+fn a_place_that_is_left_keeps_what_frr_has_installed_there_since() {
+    in_namespace(|| {
+        uplinks();
+        ip("addr add 10.0.0.2/24 dev br-ex");
+        ip("nexthop add id 9 via 10.0.0.1 dev br-ex");
+        ip("route add default nhid 9 proto bgp metric 20");
+        ip("route add 10.9.0.0/16 via 10.0.0.1 dev br-ex proto bgp metric 20");
+        let mut kernel = Kernel::new(Marks::default());
+        let settings = FibSettings::default();
+        let ops = removals(&kernel.observe_fib(settings).unwrap().installed);
+        assert_eq!(ops, [FibOp::Remove("10.9.0.0/16".parse().unwrap())]);
+        assert!(kernel.apply_fib(settings, &ops).iter().all(Result::is_ok));
+        assert_eq!(defaults("-4").len(), 1);
     });
 }
 

@@ -94,6 +94,12 @@ pub fn diff(wanted: &BTreeMap<IpNet, FibRoute>, installed: &BTreeMap<IpNet, FibR
     sets.chain(removals).collect()
 }
 
+/// What it takes to leave a place where learned routes were installed once. Somebody else may install there by now: routes without
+/// hops that we could express are over next-hop objects, as FRR's are, and never ours.
+pub fn removals(installed: &BTreeMap<IpNet, FibRoute>) -> Vec<FibOp> {
+    installed.iter().filter(|(_, route)| !route.hops.is_empty()).map(|(to, _)| FibOp::Remove(*to)).collect()
+}
+
 /// Adds to the wanted routes the last ways out of defaults that nobody offers any more, as far as they are not known to be dead.
 ///
 /// A leaf whose session ended may still forward; while it is all there is, it is better than no route at all, and if it does
@@ -246,6 +252,13 @@ mod tests {
             diff(&[(default_v4(), elsewhere.clone())].into(), &installed),
             [FibOp::Replace(default_v4(), elsewhere)]
         );
+    }
+
+    #[test]
+    fn a_place_is_left_without_the_routes_that_cannot_be_ours() {
+        let ours: IpNet = "10.0.0.0/8".parse().unwrap();
+        let installed = [(default_v4(), route(&[])), (ours, route(&[("10.0.0.1", Some("eth0"))]))].into();
+        assert_eq!(removals(&installed), [FibOp::Remove(ours)]);
     }
 
     #[test]

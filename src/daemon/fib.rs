@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use tokio::sync::{broadcast, watch};
 
 use super::fib_memory::Memory;
-use crate::actuate::fib::{FibHop, FibOp, FibRoute, FibSettings, ForeignDefault, diff, keep_last_resort};
+use crate::actuate::fib::{FibHop, FibOp, FibRoute, FibSettings, ForeignDefault, diff, keep_last_resort, removals};
 use crate::actuate::kernel::Kernel;
 use crate::api::model;
 use crate::config::{self, Config};
@@ -299,8 +299,7 @@ fn expected(config: &Config) -> usize {
 /// Removes all learned routes of these settings.
 fn clear(kernel: &mut Kernel, settings: FibSettings) -> anyhow::Result<()> {
     let installed = kernel.observe_fib(settings)?.installed;
-    let removals: Vec<FibOp> = installed.into_keys().map(FibOp::Remove).collect();
-    kernel.apply_fib(settings, &removals).into_iter().collect::<Result<(), _>>()?;
+    kernel.apply_fib(settings, &removals(&installed)).into_iter().collect::<Result<(), _>>()?;
     Ok(())
 }
 
