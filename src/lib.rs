@@ -36,3 +36,4 @@ pub mod openflow;
 pub mod ovsdb;
 pub mod plan;
 pub mod reconcile;
+pub mod record;

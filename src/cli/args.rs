@@ -46,6 +46,14 @@ pub(super) enum Command {
         /// Configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Record what the databases and the host say, and what follows from it, into this file (JSON lines).
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+    },
+    /// Replay a recording of `run --record`: print what follows; exit code 1 where that is not what it says.
+    Replay {
+        /// The recording.
+        file: PathBuf,
     },
     /// Validate a configuration: every problem with file, line, column and a hint.
     Check {

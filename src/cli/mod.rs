@@ -21,6 +21,7 @@ mod man;
 mod migrate;
 mod output;
 mod plan;
+mod replay;
 mod show;
 
 use args::{Cli, Command};
@@ -42,12 +43,13 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Run { config } => {
+        Command::Run { config, record } => {
             let config = check::load(&config)?;
-            crate::daemon::run(config).map_err(Failure::Daemon)?;
+            crate::daemon::run(config, record.as_deref()).map_err(Failure::Daemon)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { config } => check::run(&config),
+        Command::Replay { file } => replay::run(&file),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Show { topic, json } => show::show(&cli.global.socket, topic, json, cli.global.verbose > 0),
         Command::Explain { address, json } => show::explain(&cli.global.socket, address, json),

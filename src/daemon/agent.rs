@@ -152,10 +152,12 @@ impl Agent {
         let Some(ovn) = &mut self.ovn else { return self.reconciler.computed(now, Arc::default()) };
         let updated = self.reconciler.may_update() && self.reconciler.update(now, |desired| ovn.update(desired));
         if updated {
+            ovn.record_effects(self.reconciler.desired());
             return;
         }
         let before = ovn.kernel_scope();
         self.reconciler.computed(now, Arc::new(ovn.compute()));
+        ovn.record_effects(self.reconciler.desired());
         // A network with a tag brings a device to look at.
         if ovn.kernel_scope() != before {
             self.rescope();

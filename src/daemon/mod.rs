@@ -8,6 +8,7 @@
 //!                     └── queries (state, explain, reload, drain) ◀── API task
 //! ```
 
+use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ mod fib_memory;
 mod host_routes;
 mod lock;
 mod ovn;
+mod recorder;
 mod reload;
 mod source;
 mod speaker;
@@ -34,11 +36,11 @@ use source::Daemon;
 /// How long requests under way may take once the daemon stops.
 const API_GRACE: Duration = Duration::from_millis(500);
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. What it is told and does of OVN is recorded into a file, if one is given.
 ///
 /// # Errors
 /// What kept it from starting.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     // One worker for the API; the agent itself runs on this thread, so that neither waits for the other.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -46,10 +48,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, record))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     let (asked, queries) = mpsc::channel(64);
     // First of all: where a daemon is running already this fails, before its neighbours see a second speaker and take it for a
     // restart of the first (RFC 4724 §4.2).
@@ -71,7 +73,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(problem) = missing_capability(&config) {
         tracing::error!("{problem}");
     }
-    let outcome = Agent::new(config, locks, speaker, queries)?.run().await;
+    let mut agent = Agent::new(config, locks, speaker, queries)?;
+    if let (Some(path), Some(ovn)) = (record, &mut agent.ovn) {
+        ovn.record(path).with_context(|| format!("cannot record into {}", path.display()))?;
+    }
+    let outcome = agent.run().await;
     // The socket's file goes with the server.
     drop(stop);
     let _ = tokio::time::timeout(API_GRACE, api).await;

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use super::recorder::Recorder;
 use crate::actuate::adopt::UPSTREAM_COOKIE;
 use crate::actuate::kernel::{Kernel, Scope as KernelScope};
 use crate::actuate::ovs::{self, Ovs};
@@ -23,6 +24,7 @@ use crate::ovsdb::remote::Remote;
 use crate::ovsdb::tls::TlsFiles;
 use crate::ovsdb::value::Database;
 use crate::ovsdb::value::Table;
+use crate::record::{self, Entry, Northbound};
 
 /// The table that is large in a large cloud.
 const PORTS: &str = "Logical_Switch_Port";
@@ -57,6 +59,7 @@ pub(super) struct Ovn {
     tables: BTreeMap<String, u32>,
     seed: u64,
     warned: Vec<String>,
+    recorder: Option<Recorder>,
 }
 
 /// One followed database.
@@ -155,6 +158,7 @@ impl Ovn {
             tables: BTreeMap::new(),
             seed,
             warned: Vec::new(),
+            recorder: None,
         };
         if !settings.nb.is_empty() {
             ovn.follow(Remote::parse(&settings.nb.join(","))?);
@@ -182,8 +186,26 @@ impl Ovn {
         self.nb = Some(Link { seen, selected: seen, replaces: seen, ..Link::new(config, tls) });
     }
 
+    /// Records from now on.
+    pub(super) fn record(&mut self, path: &Path) -> std::io::Result<()> {
+        let mut recorder = Recorder::create(path)?;
+        recorder.write(Entry::Options(self.options.clone()));
+        self.recorder = Some(recorder);
+        Ok(())
+    }
+
+    /// The desired state was brought up to date.
+    pub(super) fn record_effects(&mut self, desired: &Desired) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.effects(desired);
+        }
+    }
+
     /// What the configuration says about the rules has changed.
     pub(super) fn set_options(&mut self, options: Options) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| self.options != options) {
+            recorder.write(Entry::Options(options.clone()));
+        }
         self.others_changed |= self.options != options;
         self.options = options;
     }
@@ -216,6 +238,9 @@ impl Ovn {
         let Some(link) = &mut self.nb else { return false };
         let mut concerns = false;
         for event in events {
+            if let Some(recorder) = &mut self.recorder {
+                record(recorder, link, &event);
+            }
             match event {
                 // Of the rows of the former database those that are not in this one have to go, and nobody else says so.
                 Event::Synced { .. } if std::mem::take(&mut link.replaces) => {
@@ -301,6 +326,9 @@ impl Ovn {
         let changed = facts != self.facts;
         self.others_changed |= changed;
         self.facts = facts;
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| changed) {
+            recorder.write(Entry::Facts(Box::new(self.facts.clone())));
+        }
         self.focus();
         changed
     }
@@ -477,6 +505,24 @@ fn adopt_upstream(bridge: &str, table: u32, kernel: &mut Kernel) {
 
 fn rows(changes: &Changes) -> impl Iterator<Item = (&str, Uuid)> {
     changes.iter().flat_map(|(table, rows)| rows.iter().map(move |uuid| (&**table, *uuid)))
+}
+
+/// Writes down what a Northbound event says. Of a database that takes the place of another one, all at once.
+fn record(recorder: &mut Recorder, link: &Link, event: &Event) {
+    let database = link.client.database();
+    match event {
+        Event::Changed(changes) if !link.replaces => recorder.write(Entry::Rows(record::rows(database, rows(changes)))),
+        Event::Synced { .. } => {
+            if link.replaces {
+                let all = database.iter().flat_map(|(table, rows)| rows.keys().map(|uuid| (&**table, *uuid)));
+                recorder.write(Entry::Northbound(Northbound::Cleared));
+                recorder.write(Entry::Rows(record::rows(database, all)));
+            }
+            recorder.write(Entry::Northbound(Northbound::Complete));
+        }
+        Event::Down { .. } => recorder.write(Entry::Northbound(Northbound::Lost)),
+        _ => {}
+    }
 }
 
 /// Looks at a whole database through the eyes of a host.

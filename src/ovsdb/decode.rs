@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, SeqAccess, Visitor};
+use serde_json::{Value as Json, json};
 
 use super::intern::Interner;
 use super::value::{Atom, Uuid, Value};
@@ -20,6 +21,36 @@ pub(crate) fn column(
     deserializer.end()?;
     value.sort();
     Ok(value)
+}
+
+impl Value {
+    /// The value as JSON (RFC 7047 §5.1).
+    pub fn to_json(&self) -> Json {
+        let atom = |atom: &Atom| match atom {
+            Atom::Integer(n) => json!(n),
+            Atom::Real(x) => json!(x),
+            Atom::Boolean(b) => json!(b),
+            Atom::String(text) => json!(**text),
+            Atom::Uuid(uuid) => json!(["uuid", uuid.to_string()]),
+        };
+        match self {
+            Self::Set(atoms) => match atoms.as_slice() {
+                [one] => atom(one),
+                _ => json!(["set", atoms.iter().map(atom).collect::<Vec<_>>()]),
+            },
+            Self::Map(pairs) => {
+                json!(["map", pairs.iter().map(|(k, v)| json!([atom(k), atom(v)])).collect::<Vec<_>>()])
+            }
+        }
+    }
+
+    /// The value that [`Value::to_json`] wrote, or whoever else keeps to RFC 7047.
+    ///
+    /// # Errors
+    /// It is none; what is wrong with it.
+    pub fn from_json(json: &Json) -> Result<Self, String> {
+        column(&json.to_string(), None, &mut Interner::off()).map_err(|error| error.to_string())
+    }
 }
 
 struct ValueSeed<'a> {
