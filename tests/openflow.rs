@@ -293,8 +293,11 @@ fn flows_left_under_another_cookie_are_replaced_in_place_and_the_rest_is_removed
         assert_eq!(ovs.remove_all(["br-ex".to_owned()].into(), 0x3e7).await.unwrap(), 0, "once is enough");
         assert_eq!(observe(&mut ovs).await, [(key("br-ex", 1, false), Spec::ModDlDst(MAC))].into());
         assert_eq!(switch.flows("br-ex", "OpenFlow13").len(), 3);
-        let gone = ovs.remove_all(["br-gone".to_owned()].into(), 0x3e7).await;
+        let left = "cookie=0x3e7,priority=900,in_port=2,ip,actions=mod_dl_dst:0e:00:00:00:00:01,NORMAL";
+        switch.ofctl(&["add-flow", &switch.mgmt("br-ex"), left]);
+        let gone = ovs.remove_all(["br-ex".to_owned(), "br-gone".to_owned()].into(), 0x3e7).await;
         assert!(gone.as_ref().is_err_and(|reason| reason.contains("br-gone")), "{gone:?}");
+        assert_eq!(switch.flows("br-ex", "OpenFlow13").len(), 3, "one that is gone does not keep the others");
     });
 }
 

@@ -157,17 +157,18 @@ impl Ovs {
     }
 
     /// Removes all flows of our form that carry a cookie from bridges; answers how many. The bridges are not kept an eye on.
+    /// One that cannot be asked is an error; the others are cleared nevertheless.
     pub async fn remove_all(&self, bridges: BTreeSet<String>, cookie: u64) -> Result<usize, String> {
         let mut left = Self::new(&self.rundir, cookie);
         left.watch(&bridges);
         let (found, silent) = left.observe().await;
-        if let Some((bridge, reason)) = silent.into_iter().next() {
-            return Err(format!("bridge {bridge}: {reason}"));
-        }
         let ops: Vec<Op> = found.into_keys().map(Op::Remove).collect();
         let results = left.apply(&ops).await;
         results.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())?;
-        Ok(ops.len())
+        match silent.into_iter().next() {
+            Some((bridge, reason)) => Err(format!("bridge {bridge}: {reason}")),
+            None => Ok(ops.len()),
+        }
     }
 
     /// Waits until a bridge's switch goes or comes back, or answers after all. Cancel-safe.
