@@ -57,7 +57,7 @@ fn three_capabilities_are_enough_for_a_daemon_that_is_not_root() {
             "CAP_NET_ADMIN is missing: without it the kernel lets nobody wire addresses ([ovn]); run as root, or grant it",
         );
         // The routing table's name is a file of root's.
-        logs(&cloud, "no routing table bridge=\"br-ex\" error=/etc/iproute2/rt_tables: Permission denied");
+        logs(&cloud, "bridge br-ex gets no routing table: /etc/iproute2/rt_tables: Permission denied");
         cloud.daemon = None;
         fs::write("/etc/iproute2/rt_tables", "10 br-ex\n").unwrap();
         cloud.start_daemon("");
@@ -177,6 +177,8 @@ fn a_stop_is_quick_whatever_hangs() {
         stop(&mut cloud, "everything is fine");
 
         cloud.start_daemon("");
+        // The leaf has kept the routes of the one before.
+        cloud.eventually("it answers", || cloud.ask("daemon", &["show", "summary"]).status.success());
         told(&cloud, true);
         // A leaf that reads nothing, a switch and a database that answer nothing, a client that never finishes its request.
         cloud.leaf.as_ref().unwrap().signal(Signal::SIGSTOP);
