@@ -122,6 +122,21 @@ impl Server {
     }
 }
 
+impl Server {
+    /// A transaction in a cluster that is about to elect a leader: until it is there. Once it is, another attempt breaks a constraint.
+    async fn insist(&self, operations: &[Json]) {
+        let begun = std::time::Instant::now();
+        loop {
+            match transact(&self.remote(), None, NB, operations, LIMIT).await {
+                Ok(_) => return,
+                Err(error) if error.to_string().contains("constraint") => return,
+                Err(error) => assert!(begun.elapsed() < 3 * LIMIT, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
@@ -261,6 +276,43 @@ async fn a_cluster_sends_only_what_was_missed() {
     members[1].transact(&add_port("after", &[])).await;
     while port(&client, "after").is_none() {
         next(&mut client).await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_goes_is_replaced_by_another_whoever_leads() {
+    if !installed() {
+        return;
+    }
+    let mut members = Server::cluster::<3>();
+    members[1].transact(&add_port("before", &[])).await;
+    members[2].transact(&add_port("before, too", &[])).await;
+    let mut client = Client::new(config(members.iter().map(Server::remote).collect()), None);
+    synced(&mut client).await;
+    while port(&client, "before").is_none() || port(&client, "before, too").is_none() {
+        next(&mut client).await;
+    }
+    // The member in use goes, whichever it is; what is left is a majority. Then it comes back, and so does its vote.
+    for round in 0..2 {
+        let used = members.iter().position(|member| Some(&member.remote()) == client.remote()).unwrap();
+        members[used].stop();
+        let mut events = vec![next(&mut client).await];
+        assert!(matches!(events[0], Event::Down { .. }), "{events:?}");
+        assert!(port(&client, "before").is_some(), "out of sight is not gone");
+        events.extend(synced(&mut client).await);
+        assert!(!events.iter().any(|event| matches!(event, Event::Changed(_))), "nothing was missed: {events:?}");
+        assert_ne!(client.remote(), Some(&members[used].remote()));
+        let name = format!("after {round}");
+        members[(used + 1) % 3].insist(&add_port(&name, &[])).await;
+        while port(&client, &name).is_none() {
+            next(&mut client).await;
+        }
+        members[used].start();
+        // It has joined again once it can pass something on.
+        members[used].insist(&add_port(&format!("back {round}"), &[])).await;
+        while port(&client, &format!("back {round}")).is_none() {
+            next(&mut client).await;
+        }
     }
 }
 

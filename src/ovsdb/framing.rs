@@ -19,8 +19,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr2;
 use tokio_util::codec::Decoder;
 
-/// The largest message accepted unless told otherwise, in bytes. A dump of 100,000 ports is about 40 MB.
-pub const DEFAULT_MAX_SIZE: usize = 1 << 30;
+/// The largest message accepted unless told otherwise, in bytes, the rows that are cut out of it not counted. A transaction that
+/// touches 100,000 ports is about 100 MB.
+pub const DEFAULT_MAX_SIZE: usize = 1 << 28;
 
 /// How deep arrays and objects may nest. OVSDB messages need about ten.
 pub const DEFAULT_MAX_DEPTH: u32 = 64;
