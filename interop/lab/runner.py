@@ -76,6 +76,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--retry", action="store_true", help="what fails beside others gets one more chance, alone")
     parser.add_argument("--skip-if-impossible", action="store_true",
                         help="a machine that cannot run containers, or cannot get an image, is no failure")  # fmt: skip
+    parser.add_argument("--without-vm", action="store_true", help="leave out what needs a kernel of its own, which is emulated and slow")
     parser.add_argument("--sabotage", nargs="?", const="", metavar="FAULT",
                         help=f"break something on purpose and see the right scenarios fail: {', '.join(sabotage.ALL)}; none means all")  # fmt: skip
     parser.add_argument("--clean", action="store_true", help="remove labs that were left standing")
@@ -102,6 +103,9 @@ def choose(options: argparse.Namespace) -> list[Scenario]:
 
 def run_many(options: argparse.Namespace) -> int:
     chosen = choose(options)
+    for scenario in chosen if options.without_vm else []:
+        if scenario.topology().kernel and not scenario.skip:
+            scenario.parameters = {**scenario.parameters, "skip": "left out: needs a kernel of its own (--without-vm)"}
     if options.list:
         for scenario in chosen:
             print(f"{scenario.name:<44} {scenario.summary}" + (f" [skipped: {scenario.skip}]" if scenario.skip else ""))
