@@ -67,5 +67,5 @@ soak: deps ## 1000 random row changes a second for SECONDS_SOAK (default 300) ag
 	SOAK_SECONDS=$(or $(SECONDS_SOAK),300) cargo test --release --locked --test soak -- --nocapture
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 600)
-	@for target in bgp/fuzz/targets/*.rs; do \
-	    bgp/fuzz/run "$$(basename "$$target" .rs)" -max_total_time=$${SECONDS_EACH:-600} || exit 1; done
+	@for target in bgp/fuzz/targets/*.rs tests/fuzz/targets/*.rs; do \
+	    "$${target%/targets/*}/run" "$$(basename "$$target" .rs)" -max_total_time=$${SECONDS_EACH:-600} || exit 1; done
