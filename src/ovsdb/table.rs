@@ -387,8 +387,9 @@ impl<'a> Unpacker<'a> {
             for _ in 0..count / 2 {
                 let mut wanted = found;
                 if count & 1 != 0 {
-                    self.read_text(text)?;
-                    wanted &= key.is_none_or(|key| text == key);
+                    // A key that is no string leaves `text` empty; that is not the empty key.
+                    let is_text = self.read_text(text)?;
+                    wanted &= key.is_none_or(|key| is_text && text == key);
                 }
                 if self.read_text(text)? && wanted {
                     visit(text);
@@ -518,6 +519,16 @@ mod tests {
             prop_assert!(table.replace(staged).is_empty());
             prop_assert_eq!(&again, &table);
         }
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_is_not_the_empty_text() {
+        let text = |s: &str| Atom::String(s.into());
+        let pairs = Value::Map(vec![(Atom::Integer(0), text("number")), (text(""), text("empty"))]);
+        let table = Table::from([(Uuid::nil(), Row::from([("m".into(), pairs)]))]);
+        let mut found = Vec::new();
+        table.texts("m", Some(""), |_, text| found.push(text.to_owned()));
+        assert_eq!(found, ["empty"]);
     }
 
     #[test]
