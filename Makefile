@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help deps build demo test lint advisories interop interop-sabotage interop-full bench bench-speaker bench-bfd bench-cloud soak fuzz faults kernel-tests
+.PHONY: help deps build demo test lint advisories interop interop-sabotage interop-full bench bench-speaker bench-bfd bench-cloud soak properties fuzz faults kernel-tests
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ bench-cloud: deps build ## 100,000 ports, a gateway with 20,000 tenants, what ma
 
 soak: deps ## 1000 random row changes a second for SECONDS_SOAK (default 300) against a real database: state and memory
 	SOAK_SECONDS=$(or $(SECONDS_SOAK),300) cargo test --release --locked --test soak -- --nocapture
+
+properties: ## every property with CASES new random cases (default 10000), where make test takes 256
+	PROPTEST_CASES=$(or $(CASES),10000) cargo test --locked --workspace --lib
 
 fuzz: ## every fuzz target for SECONDS_EACH (default 600)
 	@for target in bgp/fuzz/targets/*.rs tests/fuzz/targets/*.rs; do \
