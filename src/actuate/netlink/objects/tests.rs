@@ -1,9 +1,11 @@
-//! What we write is what we would read.
+//! What we write is what we would read, and what the rtnetlink crate reads and writes again.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
+use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use super::*;
 use crate::actuate::netlink::wire::{Frame, Request, frames};
@@ -14,10 +16,21 @@ const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_UNKNOWN: u16 = 99;
 
 /// Reads a request as if the kernel had sent it.
-fn sent<T>(request: &Request, read: impl Fn(&Frame<'_>) -> Option<T>) -> Option<T> {
+fn sent<T: PartialEq + std::fmt::Debug>(request: &Request, read: impl Fn(&Frame<'_>) -> Option<T>) -> Option<T> {
     let mut bytes = Vec::new();
     request.write(1, 0, &mut bytes);
-    frames(&bytes).next().and_then(|frame| read(&frame))
+    let first = |bytes: &[u8]| frames(bytes).next().and_then(|frame| read(&frame));
+    let ours = first(&bytes);
+    assert_eq!(first(&retold(&bytes)), ours, "in the words of the rtnetlink crate");
+    ours
+}
+
+/// A message as an independent library understands it: read, and written again.
+fn retold(bytes: &[u8]) -> Vec<u8> {
+    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).unwrap();
+    let mut again = vec![0; message.buffer_len()];
+    message.serialize(&mut again);
+    again
 }
 
 fn address(v6: bool) -> BoxedStrategy<IpAddr> {
