@@ -15,6 +15,27 @@
 //! | [`bfd`] | the RFC 5880 state machine |
 //! | [`unnumbered`] | router advertisements and neighbour discovery for interface peers |
 //! | `driver` | the edge: tokio, sockets and their options (feature `driver`) |
+//!
+//! One address, announced to one router; `examples/plain.rs` is the whole program:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use bgp::driver::{Config, spawn};
+//! use bgp::rib::{Origination, RouteSet};
+//! use bgp::speaker::{PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
+//!
+//! let mut config = Config::new(SpeakerConfig::new(64999, "192.0.2.1".parse()?));
+//! config.peers = vec![PeerConfig::new(PeerAddress::Numbered("10.0.0.1".parse()?), RemoteAs::Number(65001))];
+//! let (speaker, thread) = spawn(config)?;
+//!
+//! // Always the whole set: the speaker finds out what each peer has not been told.
+//! speaker.set_routes(Arc::new(RouteSet::from_iter([("192.0.2.1/32".parse()?, Arc::new(Origination::default()))])));
+//! # let _ = thread.join();
+//! # Ok(())
+//! # }
+//! ```
 
 #![warn(missing_docs)]
 
