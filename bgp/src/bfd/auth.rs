@@ -200,12 +200,12 @@ impl Auth {
     /// The first rule of RFC 5880 §6.7.2, §6.7.3 or §6.7.4 that is broken.
     pub fn verify(&mut self, covered: &[u8], detect_mult: u8) -> Result<(), Discard> {
         let section = covered.get(MANDATORY_LEN..).unwrap_or_default();
-        let (&[kind, len, key_id, ..], true) = (section, section.len() >= 3) else { return Err(Discard::AuthLength) };
-        if kind != self.keys.kind.code() {
+        if *section.first().ok_or(Discard::AuthLength)? != self.keys.kind.code() {
             return Err(Discard::AuthType);
         }
-        let section = section.get(..usize::from(len)).ok_or(Discard::AuthLength)?;
+        let &[_, len, key_id] = section.first_chunk().ok_or(Discard::AuthLength)?;
         let key = self.keys.by_id.get(&key_id).ok_or(Discard::AuthKey)?;
+        let section = section.get(..usize::from(len)).ok_or(Discard::AuthLength)?;
         if self.keys.kind == AuthKind::SimplePassword {
             if section.len() != 3 + key.len() {
                 return Err(Discard::AuthLength);

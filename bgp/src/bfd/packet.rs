@@ -116,19 +116,19 @@ impl Packet {
     /// # Errors
     /// The first rule that is broken.
     pub fn parse(payload: &[u8]) -> Result<(Self, &[u8]), Discard> {
-        let (Some(fixed), Some(words)) = (payload.first_chunk::<4>(), words(payload)) else {
-            return Err(Discard::Truncated);
-        };
-        let [version_diagnostic, flags, detect_mult, length] = *fixed;
-        let [my_discriminator, your_discriminator, desired_min_tx, required_min_rx, required_min_echo_rx] = words;
+        // One rule after the other, as far as the octets go: what has no octets left is too short for the Length it says, or would.
+        let version_diagnostic = *payload.first().ok_or(Discard::Truncated)?;
         if version_diagnostic >> 5 != 1 {
             return Err(Discard::Version);
         }
+        let &[_, flags, detect_mult, length] = payload.first_chunk().ok_or(Discard::Truncated)?;
         let authentication = flags & AUTHENTICATION != 0;
         let minimum = if authentication { MANDATORY_LEN + 2 } else { MANDATORY_LEN };
         if usize::from(length) < minimum {
             return Err(Discard::Length);
         }
+        let words = words(payload).ok_or(Discard::Truncated)?;
+        let [my_discriminator, your_discriminator, desired_min_tx, required_min_rx, required_min_echo_rx] = words;
         let covered = payload.get(..usize::from(length)).ok_or(Discard::LengthBeyondPayload)?;
         if detect_mult == 0 {
             return Err(Discard::DetectMult);
@@ -243,8 +243,13 @@ mod tests {
         };
         assert!(Packet::parse(&GOOD).is_ok());
         for (octets, why) in [
+            (Vec::new(), Discard::Truncated),
+            (GOOD[..3].to_vec(), Discard::Truncated),
             (GOOD[..23].to_vec(), Discard::Truncated),
             (with(0, 0x40), Discard::Version),
+            // The rules in their order: the version first, then what Length says, then what is there.
+            (with(0, 0x40)[..1].to_vec(), Discard::Version),
+            (with(3, 20)[..20].to_vec(), Discard::Length),
             (with(3, 23), Discard::Length),
             ([&with(1, 0xc4)[..], &[0]].concat(), Discard::Length),
             (with(3, 25), Discard::LengthBeyondPayload),
