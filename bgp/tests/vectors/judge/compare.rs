@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use bgp::rib::{AdjIn, ImportContext};
 use bgp::types::{Asn, Family, Prefix};
 use bgp::wire::{AsPath, Capability, Context, Message, NextHop, Nlri, Notification, Open, Origin, Segment, Update};
 use bytes::BytesMut;
 use serde_json::Value;
 
-use super::hex;
+use super::{hex, message};
 
 type Outcome = Result<(), String>;
 
@@ -38,7 +39,7 @@ pub(super) fn withdrawn(message: &Message, expect: &Value) -> Outcome {
     let got: BTreeSet<Prefix> = update.prefixes().map(|nlri| nlri.prefix).collect();
     let wanted: BTreeSet<Prefix> = array(expect.get("withdraw"))
         .filter(|p| p.get("safi").and_then(Value::as_u64) == Some(1))
-        .filter_map(|p| p.get("prefix").and_then(Value::as_str)?.parse().ok())
+        .filter_map(|p| prefix(p.get("prefix")))
         .collect();
     equal("withdrawn prefixes", &wanted, &got)
 }
@@ -124,7 +125,7 @@ fn compare_notification(got: &Notification, wanted: &Value) -> Outcome {
     if let Some(text) = wanted.get("shutdown_communication") {
         equal("shutdown communication", &text.as_str(), &got.shutdown_communication())?;
     }
-    if let Some(wanted) = wanted.get("hard_reset") {
+    if let Some(wanted) = wanted.get("hard_reset").filter(|wanted| !wanted.is_null()) {
         let inner = got.hard_reset().ok_or("no NOTIFICATION in the Hard Reset")?;
         compare_notification(&inner, wanted)?;
     }
@@ -132,7 +133,7 @@ fn compare_notification(got: &Notification, wanted: &Value) -> Outcome {
 }
 
 fn compare_update(update: &Update, wanted: &Value, expect: &Value, ctx: &Context) -> Outcome {
-    let ignored: BTreeSet<_> = array(expect.get("ignore_prefixes")).filter_map(Value::as_str).collect();
+    let ignored: BTreeSet<_> = array(expect.get("ignore_prefixes")).filter_map(|p| prefix(Some(p))).collect();
     compare_nlri("withdrawn routes", &update.withdrawn, wanted.get("withdrawn"), &BTreeSet::new())?;
     compare_nlri("NLRI", &update.nlri, wanted.get("nlri"), &ignored)?;
     if let Some(eor) = wanted.get("end_of_rib") {
@@ -193,7 +194,7 @@ fn present(update: &Update) -> BTreeSet<u64> {
     .collect()
 }
 
-fn compare_attribute(update: &Update, code: u64, wanted: &Value, whole: &Value, ignored: &BTreeSet<&str>) -> Outcome {
+fn compare_attribute(update: &Update, code: u64, wanted: &Value, whole: &Value, ignored: &BTreeSet<Prefix>) -> Outcome {
     let a = &update.attributes;
     let value = wanted.get("value");
     match code {
@@ -294,14 +295,43 @@ fn flat_segment(segment: &Segment) -> Vec<Flat> {
     if is_set { vec![(name.to_owned(), asns.collect())] } else { asns.map(|n| (name.to_owned(), [n].into())).collect() }
 }
 
-fn compare_nlri(what: &str, got: &[Nlri], wanted: Option<&Value>, ignored: &BTreeSet<&str>) -> Outcome {
-    let text = |v: &Value| v.get("prefix").and_then(Value::as_str).map(str::to_owned);
+/// Prefixes are compared as such: an IPv4-mapped one has several spellings.
+fn compare_nlri(what: &str, got: &[Nlri], wanted: Option<&Value>, ignored: &BTreeSet<Prefix>) -> Outcome {
     let wanted: Vec<_> = array(wanted)
-        .filter(|v| text(v).is_none_or(|prefix| !ignored.contains(prefix.as_str())))
-        .map(|v| (text(v), v.get("path_id").and_then(Value::as_u64)))
+        .map(|v| (prefix(v.get("prefix")), v.get("path_id").and_then(Value::as_u64)))
+        .filter(|(prefix, _)| prefix.is_none_or(|prefix| !ignored.contains(&prefix)))
         .collect();
-    let got: Vec<_> = got.iter().map(|n| (Some(n.prefix.to_string()), n.path_id.map(u64::from))).collect();
+    let got: Vec<_> = got.iter().map(|n| (Some(n.prefix), n.path_id.map(u64::from))).collect();
     equal(what, &wanted, &got)
+}
+
+fn prefix(value: Option<&Value>) -> Option<Prefix> {
+    value?.as_str()?.parse().ok()
+}
+
+/// Whether a peer's session that was just established would use none of what is announced.
+pub(super) fn unused(outcome: &message::Outcome, session: &Value, ctx: &Context) -> Outcome {
+    let message::Outcome::Accept(Message::Update(update)) = outcome else { return Ok(()) };
+    let number = |key| session.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    let peer_asn = update.attributes.as_path.as_ref().and_then(AsPath::neighbor);
+    let peer_asn = number("expected_peer_as").or(peer_asn).unwrap_or(65001);
+    let id = session.get("local_bgp_id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    let import = ImportContext {
+        own_addresses: session.get("local_address").and_then(|a| a.as_str()?.parse().ok()).into_iter().collect(),
+        ..ImportContext::new(
+            ctx.peer,
+            number("local_as").unwrap_or(64999),
+            peer_asn,
+            id.unwrap_or([192, 0, 2, 254].into()),
+            ctx.families,
+        )
+    };
+    let mut routes = AdjIn::new(import);
+    let _ = routes.update(update);
+    match routes.iter().next() {
+        Some((nlri, ..)) => Err(format!("{} is not to be used, we use it", nlri.prefix)),
+        None => Ok(()),
+    }
 }
 
 fn array(value: Option<&Value>) -> impl Iterator<Item = &Value> {

@@ -6,6 +6,9 @@ use bgp::speaker::{Ends, Input, Output, PeerAddress, PeerConfig, RemoteAs, Speak
 use bgp::wire::{Capability, Context, Message, Notification, Open, decode, encode, frame};
 use bytes::{Bytes, BytesMut};
 
+/// The states in which something can be read from a peer.
+pub(super) const STATES: [&str; 3] = ["OpenSent", "OpenConfirm", "Established"];
+
 /// The NOTIFICATION a speaker sends that gets these octets in this state; `None` if it sends none.
 pub(super) fn answer(octets: &[u8], state: &str) -> Result<Option<Notification>, String> {
     let local = "192.0.2.1:179".parse().map_err(|_| "an address")?;
