@@ -54,6 +54,8 @@ pub enum Outcome {
     TreatAsWithdraw,
     /// Ends the session with a NOTIFICATION.
     SessionReset,
+    /// Waits: the message is longer than what is there.
+    Incomplete,
 }
 
 /// The body of a message.
@@ -264,8 +266,13 @@ pub fn describe(octets: &[u8], ctx: &Context) -> Description {
         withdraw: Vec::new(),
         faults: Vec::new(),
     };
-    match frame(octets, ctx.max_len().min(MAX_EXTENDED_LEN)).and_then(|_| decode(octets, ctx)) {
-        Ok(message) => description.fill(message, ctx),
+    let framed = frame(octets, ctx.max_len().min(MAX_EXTENDED_LEN));
+    match framed.and_then(|len| len.map(|_| decode(octets, ctx)).transpose()) {
+        Ok(Some(message)) => description.fill(message, ctx),
+        Ok(None) => {
+            description.outcome = Outcome::Incomplete;
+            description.reason = Some(missing(octets));
+        }
         Err(Error { offset, reason, notification }) => {
             description.outcome = Outcome::SessionReset;
             description.offset = Some(offset);
@@ -274,6 +281,16 @@ pub fn describe(octets: &[u8], ctx: &Context) -> Description {
         }
     }
     description
+}
+
+/// How much of a message is there.
+fn missing(octets: &[u8]) -> String {
+    match *octets.first_chunk::<HEADER_LEN>().unwrap_or(&[0; HEADER_LEN]) {
+        [.., high, low, _] if octets.len() >= HEADER_LEN => {
+            format!("{} of {} octets are there", octets.len(), u16::from_be_bytes([high, low]))
+        }
+        _ => format!("{} of the {HEADER_LEN} octets of a header are there", octets.len()),
+    }
 }
 
 impl Description {
@@ -561,6 +578,20 @@ mod tests {
             said["notification"],
             json!({"code": 2, "subcode": 1, "name": "OPEN Message Error/Unsupported Version Number", "data": "0004"})
         );
+    }
+
+    #[test]
+    fn a_message_that_goes_on_is_incomplete() {
+        let ctx = Context::default();
+        let said = |octets: &[u8]| serde_json::to_value(describe(octets, &ctx)).unwrap();
+        let mut update = [vec![0xff; 16], vec![0, 23, 2, 0, 0, 0, 0]].concat();
+        assert_eq!(said(&update)["outcome"], "accept");
+        update.pop();
+        assert_eq!(
+            said(&update),
+            json!({"type": "UPDATE", "length": 22, "outcome": "incomplete", "reason": "22 of 23 octets are there"})
+        );
+        assert_eq!(said(&[])["reason"], "0 of the 19 octets of a header are there");
     }
 
     #[test]
