@@ -193,6 +193,56 @@ fn decode_reads_bfd_packets_and_lines_of_stdin() {
 }
 
 #[test]
+fn decode_reads_what_people_paste() {
+    use std::io::Write;
+    let decode = |arguments: &[&str], input: &[u8]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ovn-bgpd"))
+            .arg("decode")
+            .args(arguments)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>();
+        (said, output.status.code())
+    };
+    let fields = |said: &[serde_json::Value]| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        said.iter().map(|line| (text(&line["type"]), text(&line["outcome"]))).collect::<Vec<_>>()
+    };
+    let keepalive = "ffffffffffffffffffffffffffffffff001304";
+    let end_of_rib = "ffffffffffffffffffffffffffffffff00170200000000";
+    let update = ("UPDATE".to_owned(), "accept".to_owned());
+    let both = [("KEEPALIVE".to_owned(), "accept".to_owned()), update.clone()];
+
+    // Several messages of a stream, in an argument or a line, and a dump over several lines.
+    assert_eq!(fields(&decode(&[&format!("{keepalive}{end_of_rib}")], b"").0), both);
+    assert_eq!(fields(&decode(&[], format!("{keepalive} {end_of_rib}\r\n").as_bytes()).0), both);
+    let dump = "0000   ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff ff   ................\n\
+                0010   00 17 02 00 00 00 00                              .......\n";
+    assert_eq!(fields(&decode(&[], dump.as_bytes()).0), std::slice::from_ref(&update));
+    assert_eq!(fields(&decode(&[dump], b"").0), std::slice::from_ref(&update));
+    assert_eq!(fields(&decode(&["FF"; 16], b"").0), [("unknown".to_owned(), "incomplete".to_owned())]);
+
+    // Nothing in, nothing out; what is no hexadecimal has its place, the lines around it are read.
+    assert_eq!(decode(&[], b"\n\n"), (vec![], Some(0)));
+    let input = [keepalive.as_bytes(), b"\n\nffxy\nff\xff\n", end_of_rib.as_bytes()].concat();
+    let (said, code) = decode(&[], &input);
+    assert_eq!(said[1]["error"], "line 3: character 3, 'x', is not hexadecimal");
+    assert_eq!(said[2]["error"], "line 4: character 3, '\\u{fffd}', is not hexadecimal");
+    assert_eq!((said.len(), said[3]["outcome"].as_str(), code), (4, Some("accept"), Some(1)));
+
+    // A session that has not agreed on everything.
+    let reserved = "ffffffffffffffffffffffffffffffff00170500010301";
+    assert_eq!(decode(&[reserved], b"").0[0]["outcome"], "ignore");
+    assert_eq!(decode(&["--no-enhanced-refresh", reserved], b"").0[0]["outcome"], "accept");
+    let ipv6_refresh = "ffffffffffffffffffffffffffffffff00170500020001";
+    assert_eq!(decode(&["--families", "ipv4", ipv6_refresh], b"").0[0]["outcome"], "ignore");
+}
+
+#[test]
 fn the_manual_page_has_what_a_manual_page_has() {
     let output = ovn_bgpd(&["man"]);
     let page = text(&output.stdout);

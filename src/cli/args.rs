@@ -191,10 +191,22 @@ pub(super) struct DecodeArgs {
     /// From an internal neighbour.
     #[arg(long)]
     pub(super) ibgp: bool,
+    /// From a neighbour in our confederation (RFC 5065), of our member AS with --ibgp.
+    #[arg(long)]
+    pub(super) confederation: bool,
+    /// Only these families were agreed on.
+    #[arg(long, value_delimiter = ',', value_name = "FAMILIES")]
+    pub(super) families: Vec<FamilyArg>,
+    /// IPv6 next hops for IPv4 were not agreed on (RFC 8950).
+    #[arg(long)]
+    pub(super) no_extended_next_hop: bool,
+    /// Enhanced route refresh was not agreed on (RFC 7313).
+    #[arg(long)]
+    pub(super) no_enhanced_refresh: bool,
     /// BFD control packets instead of BGP messages.
     #[arg(long)]
     pub(super) bfd: bool,
-    /// One message each, in hexadecimal from the Marker on; without any, one a line from stdin.
+    /// Messages in hexadecimal from the Marker on, one or several an argument, or a hex dump; without any, from the lines of stdin.
     #[arg(value_name = "HEX")]
     pub(super) hex: Vec<String>,
 }

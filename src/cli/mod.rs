@@ -16,6 +16,7 @@ mod args;
 mod check;
 mod client;
 mod decode;
+mod hex;
 mod log;
 mod man;
 mod migrate;
