@@ -155,6 +155,8 @@ fn fault(line: &str, at: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Everything a text holds.
@@ -169,6 +171,42 @@ mod tests {
         let mut found = all(text);
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         found.remove(0)
+    }
+
+    /// Octets as Wireshark dumps them.
+    fn dump(octets: &[u8]) -> String {
+        let line = |(number, line): (usize, &[u8])| {
+            let digits: Vec<_> = line.iter().map(|octet| format!("{octet:02x}")).collect();
+            let characters: String =
+                line.iter().map(|octet| if octet.is_ascii_graphic() { char::from(*octet) } else { '.' }).collect();
+            format!("{:04x}   {:47}   {characters}\n", number * DUMP_WIDTH, digits.join(" "))
+        };
+        octets.chunks(DUMP_WIDTH).enumerate().map(line).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_form_the_octets_are_the_same(octets in prop::collection::vec(any::<u8>(), 1..100)) {
+            let separated = |separator: &str, prefix: &str| {
+                octets.iter().map(|octet| format!("{prefix}{octet:02x}")).collect::<Vec<_>>().join(separator)
+            };
+            for text in [
+                separated("", ""),
+                separated(":", "").to_uppercase(),
+                separated(" ", ""),
+                separated(", ", "0x"),
+                separated("", "\\x"),
+                dump(&octets),
+            ] {
+                prop_assert_eq!(all(&text), [Ok(octets.clone())], "{}", text);
+            }
+        }
+
+        #[test]
+        fn any_text_is_survived(text: String, digits in "[0-9a-f :x|\\\\\n]{0,80}") {
+            all(&text);
+            all(&digits);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use bgp::policy::Role;
 use bgp::rib::{AdjIn, ImportContext};
 use bgp::types::{Asn, Family, Prefix};
 use bgp::wire::{AsPath, Capability, Context, Message, NextHop, Nlri, Notification, Open, Origin, Segment, Update};
@@ -316,7 +317,9 @@ pub(super) fn unused(outcome: &message::Outcome, session: &Value, ctx: &Context)
     let peer_asn = update.attributes.as_path.as_ref().and_then(AsPath::neighbor);
     let peer_asn = number("expected_peer_as").or(peer_asn).unwrap_or(65001);
     let id = session.get("local_bgp_id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+    let role = number("local_role").and_then(|role| Role::from_code(u8::try_from(role).ok()?));
     let import = ImportContext {
+        role,
         own_addresses: session.get("local_address").and_then(|a| a.as_str()?.parse().ok()).into_iter().collect(),
         ..ImportContext::new(
             ctx.peer,
