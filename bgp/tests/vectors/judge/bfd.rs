@@ -14,8 +14,9 @@ const PORT: u64 = 3784;
 /// Judges one record.
 pub(super) fn judge(record: &Value) -> Verdict {
     let sessions = record.pointer("/context/sessions").and_then(Value::as_array).into_iter().flatten();
-    if let Some(code) = sessions.filter_map(|s| s.pointer("/auth/type")).find(|code| kind(code).is_none()) {
-        return Verdict::Skip(format!("Auth Type {code} cannot be configured"));
+    let mut auths = sessions.filter_map(|session| session.get("auth")).filter(|auth| !auth.is_null());
+    if let Some(auth) = auths.find(|auth| authentication(auth).is_err()) {
+        return Verdict::Skip(format!("no such authentication can be configured: {auth}"));
     }
     let verdict = record.pointer("/expect/verdict").and_then(Value::as_str).unwrap_or_default();
     if !matches!(verdict, "accept" | "discard") {
@@ -87,15 +88,12 @@ fn adopt(table: &mut Table, now: Instant, session: &Value) -> Result<(), String>
     Ok(())
 }
 
-fn kind(code: &Value) -> Option<AuthKind> {
-    code.as_u64().and_then(|n| u8::try_from(n).ok()).and_then(AuthKind::from_code)
-}
-
 fn authentication(auth: &Value) -> Result<Auth, String> {
-    let kind = auth.get("type").and_then(kind).ok_or("no such Auth Type")?;
+    let code = auth.get("type").and_then(Value::as_u64).and_then(|n| u8::try_from(n).ok());
+    let kind = code.and_then(AuthKind::from_code).ok_or("no such Auth Type")?;
     let keys = auth.get("keys").and_then(Value::as_object).into_iter().flatten();
     let keys = keys.filter_map(|(id, key)| Some((id.parse().ok()?, octets(key.as_str()?)?)));
-    let mut made = Auth::new(Keys::new(kind, keys).ok_or("no usable key")?, 1);
+    let mut made = Auth::new(Keys::new(kind, keys).ok_or("no usable keys")?, 1);
     if auth.get("seq_known").and_then(Value::as_bool) == Some(true) {
         let sequence = auth.get("rcv_seq").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
         made.set_received_sequence(sequence);
