@@ -22,7 +22,7 @@ pub mod table;
 pub use auth::{Auth, AuthKind, Keys};
 pub use pace::{Lateness, Punctuality};
 pub use packet::{Diagnostic, Packet, State};
-pub use session::{Session, SessionConfig, Transition};
+pub use session::{Change, Session, SessionConfig, Transition};
 pub use table::{Arrival, Output, SessionKey, Table};
 
 /// Why a packet was dropped. Each is a rule of RFC 5880 §6.8.6, RFC 5881 §5 or RFC 5880 §6.7, in the order they are applied.

@@ -21,6 +21,7 @@
 //!             +------+                      +------+
 //! ```
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Discard;
@@ -82,6 +83,15 @@ pub struct Transition {
     pub remote_independent: bool,
 }
 
+/// What became of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It has changed its state.
+    State(Transition),
+    /// The peer has taken its end down on purpose, or does so no longer; also told where our own state stays as it is.
+    RemoteAdminDown(bool),
+}
+
 /// One session. The names are those of the state variables in RFC 5880 §6.8.1.
 #[derive(Debug)]
 pub struct Session {
@@ -120,7 +130,10 @@ pub struct Session {
     paced: Option<Duration>,
     pace: Option<Pace>,
     answer_poll: bool,
-    transition: Option<Transition>,
+    /// What `transmit_at` stands for is not the interval: there is something the peer should know at once.
+    news: bool,
+    /// All since they were last taken, in order: a thread that was late hears of a path that failed and came back meanwhile.
+    changes: VecDeque<Change>,
 }
 
 impl Session {
@@ -156,7 +169,8 @@ impl Session {
             paced: None,
             pace: None,
             answer_poll: false,
-            transition: None,
+            news: false,
+            changes: VecDeque::new(),
         }
     }
 
@@ -190,6 +204,10 @@ impl Session {
             (None, false) => {}
         }
         self.remote_discriminator = packet.my_discriminator;
+        let admin_down = packet.state == State::AdminDown;
+        if admin_down != (self.remote_state == State::AdminDown) {
+            self.changes.push_back(Change::RemoteAdminDown(admin_down));
+        }
         self.remote_state = packet.state;
         self.remote_diagnostic = packet.diagnostic;
         self.remote_demand = packet.demand;
@@ -238,8 +256,9 @@ impl Session {
         self.state = to;
         self.local_diagnostic = diagnostic;
         let remote_admin_down = self.remote_state == State::AdminDown;
-        self.transition =
-            Some(Transition { from, to, diagnostic, remote_admin_down, remote_independent: self.remote_independent });
+        let remote_independent = self.remote_independent;
+        let transition = Transition { from, to, diagnostic, remote_admin_down, remote_independent };
+        self.changes.push_back(Change::State(transition));
         if to == State::Up {
             // From the slow rate to the configured one: a change like any other, so it is polled for.
             self.change(now, self.config.transmit_interval, self.config.receive_interval);
@@ -252,12 +271,24 @@ impl Session {
             self.polling = false;
             self.poll_again = false;
         }
-        // The peer should know at once, not at the next interval.
-        self.transmit_at = Some(now);
-        self.paced = None;
+        self.tell(now);
         if let Some(auth) = &mut self.auth {
             auth.contents_changed();
         }
+    }
+
+    /// The peer should know at once, not at the next interval (RFC 5880 §6.8.7: "during the interval between periodic Control packet
+    /// transmissions when the contents of that packet would differ").
+    fn tell(&mut self, now: Instant) {
+        self.news = true;
+        self.transmit_at = (!self.waits()).then_some(now);
+        self.paced = None;
+    }
+
+    /// RFC 5880 §6.8.7: "A system MUST NOT transmit any BFD Control packets if bfd.RemoteDiscr is zero and the system is taking the
+    /// Passive role."
+    const fn waits(&self) -> bool {
+        self.config.passive && self.remote_discriminator == 0
     }
 
     /// New intervals for a session that is up. RFC 5880 §6.8.3: a longer transmit interval is used, and a shorter receive interval
@@ -273,17 +304,15 @@ impl Session {
         // A poll under way may be answered for the old values; only the next one's answer proves that the new ones are known.
         self.poll_again = self.polling;
         self.polling = true;
-        // The peer should know at once: a pause may be ahead.
-        self.transmit_at = Some(now);
-        self.paced = None;
+        // A pause may be ahead.
+        self.tell(now);
     }
 
     fn poll_answered(&mut self, now: Instant) {
         if std::mem::take(&mut self.poll_again) {
             // One packet without P must not be needed in between: the peer answers each P with an F, and the F that answers
             // the new values comes after this one.
-            self.transmit_at = Some(now);
-            self.paced = None;
+            self.tell(now);
             return;
         }
         self.polling = false;
@@ -332,6 +361,7 @@ impl Session {
             (true, _) => self.go(now, State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN),
             (false, State::AdminDown) => {
                 self.remote_discriminator = 0;
+                self.remote_state = State::Down;
                 self.last_received = None;
                 self.go(now, State::Down, Diagnostic::NONE);
             }
@@ -350,6 +380,9 @@ impl Session {
             if matches!(self.state, State::Init | State::Up) {
                 self.remote_state = State::Down;
                 self.go(now, State::Down, Diagnostic::DETECTION_TIME_EXPIRED);
+            } else {
+                // It may have asked for silence; who comes after it has not. And a passive end waits again.
+                self.reschedule(now);
             }
         }
     }
@@ -403,6 +436,7 @@ impl Session {
                 gap: self.paced.and_then(|interval| Some((now.saturating_duration_since(self.last_sent?), interval))),
             });
             self.last_sent = Some(now);
+            self.news = false;
             self.paced = self.interval();
             self.transmit_at = self.paced.map(|interval| now + self.spread(interval));
         }
@@ -422,14 +456,18 @@ impl Session {
         // RFC 5880 §6.8.7: "If bfd.RemoteMinRxInterval is zero", "passive role and bfd.RemoteDiscr is zero", and demand mode on
         // the remote system with both ends up and no poll in progress: no periodic transmission.
         let silent = self.remote_min_rx.is_zero()
-            || (self.config.passive && self.remote_discriminator == 0)
+            || self.waits()
             || (self.remote_demand && self.state == State::Up && self.remote_state == State::Up && !self.polling);
         (!silent).then(|| self.desired_min_tx_in_use.max(self.remote_min_rx).max(FASTEST))
     }
 
-    /// Moves the next periodic packet after an interval has changed: relative to the last one sent, never later than it was due.
+    /// Moves the next periodic packet after an interval has changed, relative to the last one sent. What the peer should know at once is
+    /// not put off.
     fn reschedule(&mut self, now: Instant) {
         self.paced = None;
+        if self.news && self.transmit_at.is_some() && !self.waits() {
+            return;
+        }
         let Some(interval) = self.interval() else {
             self.transmit_at = None;
             return;
@@ -462,9 +500,9 @@ impl Session {
         [self.transmit_at, self.detection_deadline()].into_iter().flatten().min()
     }
 
-    /// Whether something has to be said before any time passes: an answer to a poll, a change of state.
-    pub const fn is_urgent(&self) -> bool {
-        self.answer_poll || self.transition.is_some()
+    /// Whether something has to be said before any time passes: an answer to a poll, a change.
+    pub fn is_urgent(&self) -> bool {
+        self.answer_poll || !self.changes.is_empty()
     }
 
     /// How punctual the last packet was, once.
@@ -472,9 +510,9 @@ impl Session {
         self.pace.take()
     }
 
-    /// The state change since the last call.
-    pub const fn take_transition(&mut self) -> Option<Transition> {
-        self.transition.take()
+    /// What became of the session since it was last asked for, one after the other.
+    pub fn take_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
     }
 
     /// bfd.SessionState.

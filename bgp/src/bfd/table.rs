@@ -8,7 +8,7 @@ use super::Discard;
 use super::auth::{Auth, Keys};
 use super::pace::Punctuality;
 use super::packet::{Diagnostic, Packet, State};
-use super::session::{Session, SessionConfig, Transition};
+use super::session::{Change, Session, SessionConfig, Transition};
 use crate::rng::Rng;
 
 /// Who a session is with. The interface is part of it: the same link-local address on several ports is normal.
@@ -40,6 +40,8 @@ pub enum Output {
     Due(SessionKey),
     /// The session has changed its state.
     Changed(SessionKey, Transition),
+    /// The peer has taken its end down on purpose, or does so no longer.
+    RemoteAdminDown(SessionKey, bool),
 }
 
 /// Counters of a session.
@@ -66,6 +68,15 @@ struct Entry {
     transitions: BTreeMap<(State, Diagnostic), u64>,
     punctuality: Punctuality,
     since: Instant,
+}
+
+impl Entry {
+    fn note(&mut self, now: Instant, transition: Transition) {
+        self.since = now;
+        *self.transitions.entry((transition.to, transition.diagnostic)).or_default() += 1;
+        self.counters.up += u64::from(transition.to == State::Up);
+        self.counters.down += u64::from(transition.from == State::Up);
+    }
 }
 
 /// A session to be looked at.
@@ -236,12 +247,14 @@ impl Table {
         let (mut outputs, mut due, mut joining) = (Vec::new(), Vec::new(), Vec::new());
         for (key, entry) in &mut self.sessions {
             entry.session.tick(now);
-            if let Some(transition) = entry.session.take_transition() {
-                entry.since = now;
-                *entry.transitions.entry((transition.to, transition.diagnostic)).or_default() += 1;
-                entry.counters.up += u64::from(transition.to == State::Up);
-                entry.counters.down += u64::from(transition.from == State::Up);
-                outputs.push(Output::Changed(key.clone(), transition));
+            while let Some(change) = entry.session.take_change() {
+                outputs.push(match change {
+                    Change::State(transition) => {
+                        entry.note(now, transition);
+                        Output::Changed(key.clone(), transition)
+                    }
+                    Change::RemoteAdminDown(down) => Output::RemoteAdminDown(key.clone(), down),
+                });
             }
             if entry.session.is_due(now) {
                 due.push(Output::Due(key.clone()));

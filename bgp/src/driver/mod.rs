@@ -58,6 +58,7 @@ enum Command {
     Discovered(String, Option<Ipv6Addr>),
     BfdUp(PeerAddress),
     BfdDown(PeerAddress, BfdFailure),
+    BfdDisabled(PeerAddress),
     BfdGone(PeerAddress),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
@@ -186,6 +187,11 @@ impl Handle {
     /// BFD has seen the path to a peer fail.
     pub fn bfd_down(&self, peer: PeerAddress, failure: BfdFailure) -> Result<(), Gone> {
         self.send(Command::BfdDown(peer, failure))
+    }
+
+    /// A peer has taken its end of BFD down on purpose.
+    pub fn bfd_disabled(&self, peer: PeerAddress) -> Result<(), Gone> {
+        self.send(Command::BfdDisabled(peer))
     }
 
     /// BFD no longer watches the path to a peer.

@@ -264,6 +264,7 @@ impl Driver {
             }
             Command::BfdUp(peer) => self.speaker.handle(now, Input::BfdUp { peer }),
             Command::BfdDown(peer, failure) => self.speaker.handle(now, Input::BfdDown { peer, failure }),
+            Command::BfdDisabled(peer) => self.speaker.handle(now, Input::BfdDisabled { peer }),
             Command::BfdGone(peer) => self.speaker.handle(now, Input::BfdGone { peer }),
             Command::Shutdown(how, reply) => {
                 self.listeners.close();

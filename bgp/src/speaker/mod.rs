@@ -97,6 +97,11 @@ pub enum Input {
         /// What is to follow from it.
         failure: BfdFailure,
     },
+    /// The peer has taken its end of BFD down on purpose: nothing BFD says holds the session back (RFC 5882 §4.1).
+    BfdDisabled {
+        /// The peer.
+        peer: PeerAddress,
+    },
     /// BFD watches the peer no longer, and has nothing to say about the path.
     BfdGone {
         /// The peer.
@@ -331,7 +336,7 @@ impl Speaker {
             Input::Discovered { interface, address } => self.discovered(now, interface, address),
             Input::SignaturesDropped(total) => self.signatures_dropped(total),
             Input::Links(links) => self.links(now, &links),
-            Input::BfdUp { peer } => self.bfd_works(now, &peer, true),
+            Input::BfdUp { peer } | Input::BfdDisabled { peer } => self.bfd_works(now, &peer, true),
             Input::BfdDown { peer, failure } => self.bfd_failed(now, &peer, failure),
             Input::BfdGone { peer } => self.bfd_works(now, &peer, false),
         }
@@ -347,7 +352,7 @@ impl Speaker {
         }
     }
 
-    /// BFD is up, or is no longer asked: nothing it said before holds the peer back.
+    /// BFD is up or disabled, or is no longer asked: nothing it said before holds the peer back.
     fn bfd_works(&mut self, now: Instant, peer: &PeerAddress, up: bool) {
         let Some(number) = self.number_of(peer) else { return };
         let Some(peer) = self.peers.get_mut(&number) else { return };

@@ -40,7 +40,7 @@ pub(super) struct Peer {
     pub(super) discovered: Option<Ipv6Addr>,
     /// Whom they show now.
     pub(super) shown: Option<Ipv6Addr>,
-    /// BFD says that the path works.
+    /// BFD says that the path works, or that the peer wants none of it.
     pub(super) bfd_up: bool,
     /// BFD says that the path fails over and over: no session until it is up.
     pub(super) bfd_holds: bool,

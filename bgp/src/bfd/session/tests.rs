@@ -90,8 +90,10 @@ impl Pair {
             let _ = end.session.receive(arrived(at, speed), &packet, covered);
         }
         end.session.tick(now);
-        if let Some(transition) = end.session.take_transition() {
-            end.seen.push((now - start, transition.to, transition.diagnostic));
+        while let Some(change) = end.session.take_change() {
+            if let Change::State(transition) = change {
+                end.seen.push((now - start, transition.to, transition.diagnostic));
+            }
         }
         let mut packets = Vec::new();
         while let Some(octets) = end.session.transmit(now) {
@@ -453,4 +455,108 @@ fn every_cell_of_the_state_table() {
         assert_eq!(session.state(), expected, "{local} hears {remote}");
         assert_eq!(outcome.is_err(), local == AdminDown, "{local} hears {remote}");
     }
+}
+
+/// What became of a session, as far as states are concerned.
+fn states(session: &mut Session) -> Vec<State> {
+    let changes = std::iter::from_fn(|| session.take_change());
+    changes
+        .filter_map(|change| if let Change::State(transition) = change { Some(transition.to) } else { None })
+        .collect()
+}
+
+#[test]
+fn a_failure_and_a_recovery_between_two_looks_are_both_told() {
+    let (now, mut session, packet) = up();
+    // We were late; meanwhile the peer has restarted: both packets wait in the socket.
+    session.receive(now, &Packet { state: State::Down, my_discriminator: 33, ..packet }, &[]).unwrap();
+    session.receive(now + MS(1), &Packet { state: State::Init, my_discriminator: 33, ..packet }, &[]).unwrap();
+    assert_eq!(states(&mut session), [State::Down, State::Up]);
+    assert_eq!(session.remote_discriminator(), 33);
+}
+
+#[test]
+fn a_peer_that_restarts_is_met_under_its_new_discriminator() {
+    let mut pair = Pair::new(config(100, 100, 3), config(100, 100, 3), 10);
+    pair.run(Duration::from_secs(5));
+    let restarted = pair.now - pair.start;
+    pair.ends[1].session = Session::new(pair.now, config(100, 100, 3), None, 33, 10);
+    pair.run(Duration::from_secs(5));
+    let (at, state, why) = *pair.ends[0].seen.iter().find(|(at, ..)| *at > restarted).unwrap();
+    assert_eq!((state, why), (State::Down, Diagnostic::NEIGHBOUR_DOWN));
+    assert!(at - restarted < MS(10), "it says so itself: {:?}", at - restarted);
+    assert_eq!(pair.states(), [State::Up, State::Up]);
+    assert_eq!(pair.ends[0].session.remote_discriminator(), 33);
+    assert_eq!(pair.downs(), 1);
+}
+
+#[test]
+fn what_the_peer_should_know_at_once_is_not_put_off_by_its_other_interval() {
+    let (now, mut session, packet) = up();
+    session.receive(now, &packet, &[]).unwrap();
+    assert!(session.transmit(now).is_some());
+    // It is down and asks for fewer packets; another one behind it asks for fewer still.
+    let slow = Packet { state: State::Down, required_min_rx: 2_000_000, ..packet };
+    session.receive(now + MS(10), &slow, &[]).unwrap();
+    session
+        .receive(now + MS(11), &Packet { state: State::AdminDown, required_min_rx: 3_000_000, ..slow }, &[])
+        .unwrap();
+    let told = session.transmit(now + MS(12)).expect("not a word for two seconds");
+    assert_eq!(Packet::parse(&told).unwrap().0.state, State::Down);
+    assert_eq!(session.transmit(now + MS(2000)), None, "from then on it is spared");
+}
+
+#[test]
+fn who_asked_for_silence_and_went_away_is_called_again() {
+    let now = Instant::now();
+    let mut session = Session::new(now, config(100, 100, 3), None, 11, 1);
+    assert!(session.transmit(now).is_some());
+    let packet = Packet { state: State::AdminDown, required_min_rx: 0, ..up().2 };
+    session.receive(now + MS(10), &packet, &[]).unwrap();
+    session.tick(now + MS(300));
+    assert_eq!(session.transmit(now + MS(300)), None);
+    // Its Detection Time is over: nothing of what it said holds any longer.
+    session.tick(now + MS(310));
+    session.tick(now + MS(1000));
+    assert!(session.transmit(now + MS(1000)).is_some(), "two ends would wait for each other for ever");
+}
+
+#[test]
+fn a_passive_end_says_nothing_to_a_peer_that_is_gone() {
+    let passive = SessionConfig { passive: true, ..config(100, 100, 3) };
+    let mut pair = Pair::new(passive, config(100, 100, 3), 11);
+    pair.run(Duration::from_secs(5));
+    pair.loss = [100, 0];
+    // The Detection Time, and a millisecond for what is under way.
+    pair.run(MS(301));
+    assert_eq!(pair.ends[0].session.state(), State::Down);
+    let gone = pair.now - pair.start;
+    pair.run(Duration::from_secs(60));
+    let sent: Vec<_> = pair.ends[0].sent.iter().filter(|(at, _)| *at > gone - MS(2)).collect();
+    assert!(sent.is_empty(), "RFC 5880 §6.8.7: {sent:?}");
+    pair.loss = [0, 0];
+    pair.run(Duration::from_secs(5));
+    assert_eq!(pair.states(), [State::Up, State::Up]);
+}
+
+#[test]
+fn a_peer_that_takes_its_end_down_says_so_also_to_one_that_is_not_up() {
+    let (now, mut session, packet) = up();
+    session.resume(State::Down, 22);
+    let admin_down = |session: &mut Session, state| {
+        session.receive(now, &Packet { state, ..packet }, &[]).unwrap();
+        let changes = std::iter::from_fn(|| session.take_change());
+        changes
+            .filter_map(|c| if let Change::RemoteAdminDown(down) = c { Some(down) } else { None })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(admin_down(&mut session, State::AdminDown), [true]);
+    assert_eq!(session.state(), State::Down);
+    assert!(admin_down(&mut session, State::AdminDown).is_empty(), "once");
+    assert_eq!(admin_down(&mut session, State::Down), [false]);
+    // We have ended the session meanwhile, and begin anew: what it said then is forgotten.
+    assert_eq!(admin_down(&mut session, State::AdminDown), [true]);
+    session.set_admin_down(now, true);
+    session.set_admin_down(now, false);
+    assert_eq!(admin_down(&mut session, State::AdminDown), [true]);
 }

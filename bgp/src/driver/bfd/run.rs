@@ -51,6 +51,8 @@ struct Slot {
 enum Verdict {
     Up,
     Failed(BfdFailure),
+    /// The peer wants none of it.
+    Disabled,
     /// Nothing any more.
     Gone,
 }
@@ -166,6 +168,7 @@ impl Driver {
                     lost |= transition.from == State::Up;
                     self.changed(now, key, transition);
                 }
+                Output::RemoteAdminDown(key, down) => self.remote_admin_down(&key, down),
             }
         }
         let gone: Vec<SessionKey> = if self.leaving.is_some_and(|at| at <= now) {
@@ -300,7 +303,7 @@ impl Driver {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         // Without a peer it is no longer watched: this is our own goodbye.
         let Some(peer) = slot.peer.clone() else { return self.publish_down() };
-        let was_held = slot.held_until.take().is_some();
+        slot.held_until = None;
         let mut verdict = None;
         if transition.to == State::Up {
             let wait = if slot.watched.damping { slot.damping.wait(now) } else { Duration::ZERO };
@@ -311,11 +314,7 @@ impl Driver {
                 tracing::warn!(neighbor = %peer, ?wait, "BFD comes and goes: the path has to hold before it is used again");
                 slot.held_until = Some(now + wait);
             }
-        } else if transition.remote_admin_down {
-            // RFC 5882 §3.2: no reason to doubt the path.
-            self.down.remove(&key);
-            verdict = was_held.then_some(Verdict::Gone);
-        } else if transition.from == State::Up {
+        } else if transition.from == State::Up && !transition.remote_admin_down {
             // RFC 5882 §4.3: with the C bit clear the peer's BFD may have gone with its control plane.
             let graceful = slot.watched.graceful && !transition.remote_independent;
             let hold = slot.damping.failed(now) && slot.watched.damping;
@@ -330,6 +329,20 @@ impl Driver {
         self.tell(&peer, verdict);
         // Without subscribers there is nobody to tell.
         let _ = self.links.events.send(Event { peer, key, transition });
+    }
+
+    /// RFC 5882 §3.2: no reason to doubt the path; §4.1: "If the session state on either the local or remote system (if known) is
+    /// AdminDown, BFD has been administratively disabled, and the establishment of a control protocol adjacency MUST be allowed."
+    fn remote_admin_down(&mut self, key: &SessionKey, down: bool) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Some(peer) = slot.peer.clone() else { return };
+        if down {
+            slot.held_until = None;
+            self.held = self.slots.values().filter_map(|slot| slot.held_until).min();
+            self.down.remove(key);
+            self.publish_down();
+        }
+        self.tell(&peer, Some(if down { Verdict::Disabled } else { Verdict::Gone }));
     }
 
     /// Sessions that came and went have held for as long as they had to.
@@ -353,6 +366,7 @@ impl Driver {
         // A speaker that is gone ends us as well, soon.
         let _ = match verdict {
             Verdict::Up => speaker.bfd_up(peer.clone()),
+            Verdict::Disabled => speaker.bfd_disabled(peer.clone()),
             Verdict::Gone => speaker.bfd_gone(peer.clone()),
             Verdict::Failed(failure) => speaker.bfd_down(peer.clone(), failure),
         };
