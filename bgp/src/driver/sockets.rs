@@ -444,7 +444,10 @@ pub(super) fn bfd_listen(address: SocketAddr) -> io::Result<Socket> {
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         }
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
-        socket.set_recv_buffer_size(BFD_BUFFER)?;
+        // Everybody may have a fifth of that by default, which a flood fills sooner; to have more needs CAP_NET_ADMIN.
+        if setsockopt(&socket, sockopt::RcvBufForce, &BFD_BUFFER).is_err() {
+            socket.set_recv_buffer_size(BFD_BUFFER)?;
+        }
         socket.bind(&address.into())
     };
     prepare().map_err(|error| {

@@ -102,7 +102,7 @@ pub enum Input {
         /// The peer.
         peer: PeerAddress,
     },
-    /// BFD watches the peer no longer, and has nothing to say about the path.
+    /// BFD watches the peer no longer, or begins anew: it has nothing to say about the path.
     BfdGone {
         /// The peer.
         peer: PeerAddress,

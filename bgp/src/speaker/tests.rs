@@ -451,6 +451,23 @@ fn bfd_ends_a_session_at_once_and_strictly_lets_none_begin_before() {
     assert!(play.speaker.accept(play.now, ends(), None).is_err());
 }
 
+#[test]
+fn a_strict_peer_that_disables_bfd_is_not_held_back_and_one_that_ends_that_is() {
+    // RFC 5882 §4.1.
+    let config = PeerConfig { wait_for_bfd: true, ..peer_config() };
+    let peer = config.address.clone();
+    let mut play = Play::new(config);
+    play.speaker.handle(play.now, Input::BfdDisabled { peer: peer.clone() });
+    play.settle();
+    assert_eq!(play.dials.len(), 1);
+    play.establish();
+    play.speaker.handle(play.now, Input::BfdGone { peer });
+    play.settle();
+    assert_eq!(play.state(), "Established", "no reason to doubt the path");
+    play.speaker.handle(play.now, Input::Lost { conn: play.conn.unwrap(), why: "reset".to_owned() });
+    assert!(play.speaker.accept(play.now, ends(), None).unwrap_err().contains("waits for BFD"));
+}
+
 fn graceful_restart() -> Capability {
     let families = vec![(1, 1, true), (2, 1, true)];
     Capability::GracefulRestart { restarted: false, notification: true, restart_time: 120, families }

@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{Discovered, Gone, Handle as Speaker};
@@ -26,6 +28,9 @@ use run::Driver;
 
 /// Events a subscriber may fall behind before it misses some.
 const EVENTS_KEPT: usize = 1024;
+
+/// How long after a failure of our own BFD begins anew.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How a peer is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,7 +165,7 @@ pub fn spawn(speaker: Option<Speaker>) -> io::Result<Handle> {
     };
     let events = broadcast::Sender::new(EVENTS_KEPT);
     let told = events.subscribe();
-    let links = Links {
+    let mut links = Links {
         commands: command_receiver,
         peers: wanted,
         discovered,
@@ -168,21 +173,58 @@ pub fn spawn(speaker: Option<Speaker>) -> io::Result<Handle> {
         down: down_sender,
         speaker,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let alarm = {
-        let _within = runtime.enter();
-        Alarm::new()?
-    };
-    let seed = RandomState::new().hash_one(std::process::id());
+    let mut first = Some(bed()?);
     std::thread::Builder::new().name("bfd-log".to_owned()).spawn(move || log(told))?;
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("bfd".to_owned()).spawn(move || {
         // The answer is waited for below.
         let _ = tell.send(run::claim_privileges());
-        runtime.block_on(tokio::task::unconstrained(Driver::new(links, alarm, seed).run()));
+        supervise(&mut links, |links| first.take().map_or_else(bed, Ok).map(|bed| live(links, bed)));
     })?;
     let real_time = told.recv().unwrap_or(false);
     Ok(Handle { commands, peers, events, down, real_time })
+}
+
+/// What a driver runs on.
+fn bed() -> io::Result<(Runtime, Alarm)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let alarm = {
+        let _within = runtime.enter();
+        Alarm::new()?
+    };
+    Ok((runtime, alarm))
+}
+
+/// One driver, from its first session to its last word.
+fn live(links: &mut Links, (runtime, alarm): (Runtime, Alarm)) {
+    let seed = RandomState::new().hash_one(std::process::id());
+    runtime.block_on(tokio::task::unconstrained(Driver::new(links, alarm, seed).run()));
+}
+
+/// A driver that panics is followed by another: nobody else would notice that no path is watched any more. What the former one knew
+/// is not known any longer.
+fn supervise(links: &mut Links, mut live: impl FnMut(&mut Links) -> io::Result<()>) {
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| live(links))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::error!(%error, "BFD does not run; no path is watched; tried again"),
+            Err(_) => tracing::error!("BFD has panicked, a fault of ours; all of its sessions are down and begin anew"),
+        }
+        links.vouch_for_nobody();
+        std::thread::sleep(AGAIN);
+    }
+}
+
+impl Links {
+    fn vouch_for_nobody(&self) {
+        self.down.send_replace(Arc::default());
+        for peer in self.peers.borrow().keys() {
+            if let Some(speaker) = &self.speaker {
+                // A speaker that is gone ends us as well, soon.
+                let _ = speaker.bfd_gone(peer.clone());
+            }
+        }
+    }
 }
 
 /// Writes down what happens, elsewhere than where it happens: whoever reads the log may be stuck.
@@ -251,5 +293,40 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Shutdown(reply)).map_err(|_| Gone)?;
         answer.await.map_err(|_| Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_driver_that_panics_is_followed_by_one_that_vouches_for_nobody() {
+        let (command_sender, commands) = mpsc::unbounded_channel();
+        let address: IpAddr = [127, 0, 0, 77].into();
+        let peers: Peers = [(PeerAddress::Numbered(address), Watched::default())].into();
+        let (_wanted, mut peers) = watch::channel(Arc::new(peers));
+        let key = SessionKey { peer: address, interface: None };
+        let (down, failed) = watch::channel(Arc::new(BTreeSet::from([key.clone()])));
+        let discovered = watch::channel(Discovered::default()).1;
+        // The first one knew whom to watch, so this is no news any more.
+        peers.mark_unchanged();
+        let mut links = Links { commands, peers, discovered, events: broadcast::Sender::new(1), down, speaker: None };
+        let (ask, answer) = oneshot::channel();
+        command_sender.send(Command::Snapshot(ask)).unwrap();
+        command_sender.send(Command::Shutdown(oneshot::channel().0)).unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut lives = 0;
+            supervise(&mut links, |links| {
+                lives += 1;
+                assert!(lives > 1, "on purpose");
+                bed().map(|bed| live(links, bed))
+            });
+        });
+        let snapshot = answer.await.unwrap();
+        let states: Vec<_> = snapshot.sessions.into_iter().map(|session| (session.key, session.state)).collect();
+        assert_eq!(states, [(key, State::Down)]);
+        assert!(failed.borrow().is_empty());
+        thread.join().unwrap();
     }
 }

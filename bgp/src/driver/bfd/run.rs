@@ -58,8 +58,8 @@ enum Verdict {
 }
 
 #[derive(Debug)]
-pub(super) struct Driver {
-    links: Links,
+pub(super) struct Driver<'a> {
+    links: &'a mut Links,
     alarm: Alarm,
     table: Table,
     listeners: Listeners,
@@ -91,8 +91,8 @@ pub(super) fn claim_privileges() -> bool {
     granted
 }
 
-impl Driver {
-    pub(super) fn new(links: Links, alarm: Alarm, seed: u64) -> Self {
+impl<'a> Driver<'a> {
+    pub(super) fn new(links: &'a mut Links, alarm: Alarm, seed: u64) -> Self {
         Self {
             links,
             alarm,
@@ -109,6 +109,8 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let (mut commands_open, mut peers_open, mut discovered_open) = (true, true, true);
+        // One before us may have taken notice of whom to watch.
+        self.configure();
         loop {
             self.turn();
             let deadline = self.next_deadline();
