@@ -4,15 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bgp::bfd::{AuthKind, Diagnostic, Discard, Keys, SessionConfig, State};
 use bgp::driver::bfd::{Event, Handle, Peers, SessionStatus, Watched, spawn};
-use bgp::speaker::PeerAddress;
+use bgp::driver::{self, Config};
+use bgp::speaker::{PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
@@ -61,9 +65,14 @@ fn cable() -> Option<(End, End)> {
         return None;
     }
     let (us, them) = (End::new(), End::new());
+    connect(&us, &them);
+    Some((us, them))
+}
+
+fn connect(us: &End, them: &End) {
     let there = them.thread_id;
     us.run(move || ip(&format!("link add eth1 type veth peer name eth1 netns {there}")));
-    for (end, v4, v6) in [(&us, "10.9.0.1/30", "fe80::1/64"), (&them, "10.9.0.2/30", "fe80::2/64")] {
+    for (end, v4, v6) in [(us, "10.9.0.1/30", "fe80::1/64"), (them, "10.9.0.2/30", "fe80::2/64")] {
         end.run(move || {
             std::fs::write("/proc/sys/net/ipv6/conf/eth1/addr_gen_mode", "1").unwrap();
             ip("link set eth1 up");
@@ -71,7 +80,25 @@ fn cable() -> Option<(End, End)> {
             ip(&format!("addr add {v6} dev eth1 nodad"));
         });
     }
-    Some((us, them))
+}
+
+const DOWN: u32 = 0x2040_ff18;
+const ADMIN_DOWN: u32 = 0x2000_ff18;
+
+/// A control packet, with 255 for Detect Mult: what it says holds for minutes. The first word has the state.
+fn packet(first: u32, your_discriminator: u32) -> Vec<u8> {
+    [first, 7, your_discriminator, 1_000_000, 1_000_000, 0].map(u32::to_be_bytes).concat()
+}
+
+/// Sends it to us from this address, with the TTL of a neighbour.
+fn say(from: &str, to: &str, packet: &[u8]) {
+    let socket = Socket::from(UdpSocket::bind(from).unwrap());
+    if from.starts_with('[') {
+        socket.set_unicast_hops_v6(255).unwrap();
+    } else {
+        socket.set_ttl_v4(255).unwrap();
+    }
+    UdpSocket::from(socket).send_to(packet, to).unwrap();
 }
 
 const FAST: SessionConfig = SessionConfig {
@@ -206,6 +233,10 @@ fn strangers_move_no_session_and_a_taken_port_is_named() {
                 socket.send_to(&words.map(u32::to_be_bytes).concat(), "10.9.0.1:3784").unwrap();
             }
             socket.send_to(b"nonsense", "10.9.0.1:3784").unwrap();
+            // "Down", to whom it may concern, from an address nobody watches: no session of ours.
+            ip("addr add fe80::3/64 dev eth1 nodad");
+            let link = if_nametoindex("eth1").unwrap();
+            say(&format!("[fe80::3%{link}]:0"), &format!("[fe80::1%{link}]:3784"), &packet(DOWN, 0));
             // An octet short; a Length of 24 that has more behind it; one that has not that much behind it.
             for (length, octets) in [(24, 23), (24, 1400), (25, 24)] {
                 let mut packet = vec![0x20, 0xc0, 3, length, 0, 0, 0, 7, 0, 0, 0, 0];
@@ -223,6 +254,7 @@ fn strangers_move_no_session_and_a_taken_port_is_named() {
                 (Discard::Truncated, 1),
                 (Discard::ZeroDiscriminator, 1),
                 (Discard::LengthBeyondPayload, 1),
+                (Discard::NoSession, 1),
             ];
             if expected.into_iter().collect::<BTreeMap<_, _>>() == discards {
                 break;
@@ -309,5 +341,111 @@ fn a_path_that_comes_and_goes_has_to_hold_before_it_is_relied_on() {
         let used = down.wait_for(|down| down.iter().all(|key| key.peer != session.key.peer));
         timeout(PATIENCE, used).await.expect("it was never used again").unwrap();
         assert!(ours.snapshot().await.unwrap().sessions.remove(0).held_for.is_none());
+    });
+}
+
+#[test]
+fn a_zero_checksum_over_ipv6_is_no_fault() {
+    // RFC 6936, and routers that leave it out. A raw socket sends and shows the UDP header as it is.
+    let Some((us, them)) = cable() else { return };
+    let raw = || {
+        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::UDP)).unwrap();
+        socket.bind_device(Some(b"eth1")).unwrap();
+        socket.set_unicast_hops_v6(255).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let ours = start(&us);
+    block_on(async {
+        ours.set_peers(peers(2, FAST));
+        assert!(ours.snapshot().await.unwrap().failures.is_empty());
+        let mut capture = us.run(raw);
+        let datagram = [&[0xc0, 0, 0x0e, 0xc8, 0, 32, 0, 0][..], &packet(DOWN, 0)].concat();
+        let sent = datagram.clone();
+        them.run(move || {
+            let to =
+                SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 0, 0, if_nametoindex("eth1").unwrap());
+            raw().send_to(&sent, &to.into()).unwrap();
+        });
+        // Other datagrams than this one are left out: it came as it was sent, checksum and all.
+        us.run(move || {
+            let mut seen = [0; 64];
+            while capture.read(&mut seen).unwrap() != datagram.len() || !seen.starts_with(&datagram) {}
+        });
+        wait_until(&ours, |s| s.key.interface.is_none() || s.state == State::Init).await;
+    });
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_found_under_its_new_number() {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    block_on(async {
+        let mut events = ours.events();
+        ours.set_peers(peers(2, FAST));
+        theirs.set_peers(peers(1, FAST));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        let number = || if_nametoindex("eth1").unwrap();
+        let before = us.run(number);
+        us.ip("link del eth1");
+        wait_for(&mut events, 2, |e| e.transition.from == State::Up).await;
+        us.ip("link add busy type veth peer name busier");
+        connect(&us, &them);
+        assert_ne!(us.run(number), before);
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        let sessions = wait_until(&ours, |s| s.state == State::Up && s.error.is_none()).await;
+        assert!(sessions.iter().all(|s| s.counters.up == 2), "{sessions:#?}");
+    });
+}
+
+#[test]
+fn a_peer_that_wants_no_bfd_has_not_failed_any_longer() {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    block_on(async {
+        let mut events = ours.events();
+        ours.set_peers(peers(2, FAST));
+        theirs.set_peers(peers(1, FAST));
+        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+        them.ip("link set eth1 down");
+        wait_for(&mut events, 2, |e| e.transition.from == State::Up).await;
+        assert_eq!(ours.watch_down().borrow().len(), 2);
+        // It comes back without BFD, and says so.
+        theirs.shutdown().await.unwrap();
+        them.ip("link set eth1 up");
+        them.run(|| say("10.9.0.2:0", "10.9.0.1:3784", &packet(ADMIN_DOWN, 0)));
+        let mut down = ours.watch_down();
+        timeout(PATIENCE, down.wait_for(|down| down.len() == 1)).await.expect("it is not believed").unwrap();
+    });
+}
+
+#[test]
+fn bgp_that_waits_for_bfd_does_not_wait_for_a_peer_that_disabled_it() {
+    let Some((us, them)) = cable() else { return };
+    let speaker = |host: u8, peer: u8, strict: bool| {
+        let peer = PeerConfig {
+            connect_retry: Duration::from_secs(1),
+            wait_for_bfd: strict,
+            ..PeerConfig::new(PeerAddress::Numbered([10, 9, 0, peer].into()), RemoteAs::External)
+        };
+        let own = SpeakerConfig::new(65000 + u32::from(host), Ipv4Addr::new(10, 9, 0, host));
+        Config { peers: vec![peer], listen: vec![Ipv4Addr::new(10, 9, 0, host).into()], ..Config::new(own) }
+    };
+    let ours = us.run(move || driver::spawn(speaker(1, 2, true)).unwrap().0);
+    let theirs = them.run(move || driver::spawn(speaker(2, 1, false)).unwrap().0);
+    let told = ours.clone();
+    let bfd = us.run(move || spawn(Some(told)).unwrap());
+    let state = async || ours.neighbors().await.unwrap().remove(0).state;
+    block_on(async {
+        bfd.set_peers(peers(2, FAST));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_ne!(state().await, "Established", "nobody answers BFD there");
+        them.run(|| say("10.9.0.2:0", "10.9.0.1:3784", &packet(ADMIN_DOWN, 0)));
+        let end = Instant::now() + PATIENCE;
+        while state().await != "Established" {
+            assert!(Instant::now() < end, "BGP waits for BFD that was disabled (RFC 5882 §4.1)");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop(theirs);
     });
 }
