@@ -1,10 +1,12 @@
 """BFD with everybody's default timers, over IPv4 and over link-local addresses: 900 and 1500 ms between us and BIRD.
 
 Ours are 300 ms × 3, as FRR's; BIRD's are 100 ms to send, 10 ms to receive, × 5. So BIRD notices us after 3 × max(300, 10) = 900 ms and
-we notice BIRD after 5 × max(300, 100) = 1500 ms (RFC 5880 §6.8.4). Both are measured: the host goes silent, then the leaf.
+we notice BIRD after 5 × max(300, 100) = 1500 ms (RFC 5880 §6.8.4). Both are measured: the leaf goes silent, is killed and starts anew with
+other discriminators; then we are killed.
 """
 
 import re
+import signal
 import time
 
 from lab import topology
@@ -38,8 +40,17 @@ def run(s):
     # From its last packet it is exactly the Detection Time; that went out up to an interval earlier.
     s.expect(ours_notices / 1000 - 0.45 <= took <= ours_notices / 1000 + 0.6, f"noticed after {took:.2f} s")
     speak(s, "leaf", "host")
-    wait_for("both sessions again", lambda: timers(ours) == [(300, 300, ours_notices)] * 2, 30.0)
-    wait_for("the leaf's timers", lambda: leaf_timers(leaf) == [(300, 900)] * 2, 15.0)
+    again(ours, leaf, ours_notices)
+    s.step("the leaf's daemons are killed, and start anew")
+    before = discriminators(ours)
+    kill(leaf)
+    took = noticed(ours)
+    s.say(f"  noticed after {took:.2f} s")
+    s.expect(ours_notices / 1000 - 0.45 <= took <= ours_notices / 1000 + 0.6, f"noticed after {took:.2f} s")
+    s.equal({b["diagnostic"] for b in ours.show("bfd")}, {"control detection time expired"}, "why BFD is down")
+    resurrect(s, leaf)
+    again(ours, leaf, ours_notices)
+    s.expect(not before & discriminators(ours), "the leaf has its old discriminators")
     s.step("we are killed: the leaf notices after its 900 ms")
     ours.kill()
     started = time.monotonic()
@@ -47,6 +58,28 @@ def run(s):
     took = time.monotonic() - started
     s.say(f"  noticed after {took:.2f} s")
     s.expect(took <= 2.5, f"the leaf noticed after {took:.2f} s")
+
+
+def again(ours, leaf, ours_notices):
+    wait_for("both sessions again", lambda: timers(ours) == [(300, 300, ours_notices)] * 2, 30.0)
+    wait_for("the leaf's timers", lambda: leaf_timers(leaf) == [(300, 900)] * 2, 15.0)
+
+
+def kill(leaf):
+    for daemon in ("bfdd", "bgpd") if leaf.kind == "FRR" else ("bird",):
+        leaf.node.kill(daemon, signal.SIGKILL)
+
+
+def resurrect(s, leaf):
+    if leaf.kind == "FRR":
+        leaf.node.start("bfdd", "/usr/lib/frr/bfdd")
+        leaf.start_bgpd()
+    else:
+        leaf.start(s.text("leaf.bird.conf"))
+
+
+def discriminators(ours):
+    return {b["remote_discriminator"] for b in ours.show("bfd")}
 
 
 def noticed(ours):

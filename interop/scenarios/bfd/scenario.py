@@ -1,7 +1,9 @@
 """BFD with each peer, IPv4 and IPv6: asymmetric timers, timers changed while up, AdminDown from either side, loss one way.
 
 The leaf's defaults differ from ours on purpose (§6.8.4 of RFC 5880: each side's Detection Time goes by the other's interval and
-multiplier). Whatever ends on purpose leaves BGP alone (RFC 5882 §3.2); a path that loses packets one way only does not.
+multiplier). Whatever ends on purpose leaves BGP alone (RFC 5882 §3.2); a path that loses packets one way only does not. BIRD says nothing
+when it ends BFD, and never AdminDown: the machine of its proto/bfd/bfd.c (2.17.5, 3.1.7, 3.3.2) has no way into that state. To us that is
+silence, and a failure.
 """
 
 import time
@@ -21,7 +23,7 @@ PROFILE = {"SEND": "100ms", "RECEIVE": "300ms", "MULTIPLIER": 5, "BFD": 'bfd = "
 
 def run(s):
     make = s.parameters["peer"]
-    s.capture("host", "eth1", "udp port 3784")
+    capture = s.capture("host", "eth1", "udp port 3784")
     leaf = s.frr(bfd=True) if make == "frr" else s.bird()
     ours = s.ours(**PROFILE)
     s.step("BFD and BGP come up, IPv4 and IPv6")
@@ -52,6 +54,12 @@ def run(s):
     admin_down(s, make, leaf, ours)
     one_way_loss(s, leaf, ours)
     restart(s, leaf, ours)
+    s.step("who has said AdminDown all this time")
+    capture.stop()
+    admin = {host: len(capture.decode(f"bfd.sta == 0 && (ip.src == 10.0.1.{host} || ipv6.src == fd00:1::{host})", "frame.number")) for host in (1, 2)}
+    s.say(f"  packets with AdminDown: {admin[2]} of ours, {admin[1]} of the leaf's")
+    s.expect(admin[2] > 0, "we never said AdminDown")
+    s.equal(admin[1] > 0, make == "frr", "the leaf has said AdminDown")
 
 
 def restart(s, leaf, ours):
@@ -71,6 +79,19 @@ def admin_down(s, make, leaf, ours):
         time.sleep(3)
         s.equal(established_counts(ours), before, "BGP sessions while the leaf's BFD is AdminDown")
         leaf.configure("bfd", "profile fabric", "no shutdown")
+        wait_sessions(ours, "Up")
+    else:
+        s.step("BIRD ends BFD without a word: a failure, Cease/10; BGP comes back without it, as we do not insist on it")
+        leaf.birdc("disable watch")
+        wait_for("BFD to be down", lambda: all(b["state"] != "Up" for b in ours.show("bfd")), 8.0)
+        s.equal({b["diagnostic"] for b in ours.show("bfd")}, {"control detection time expired"}, "why BFD is down")
+        for entry in ours.show("neighbors"):
+            s.expect("BFD" in str(entry["last_error_sent"]), f"the NOTIFICATION was {entry['last_error_sent']}")
+        for mine, theirs in ENDS:
+            leaf.wait_established(mine)
+            ours.wait_established(theirs)
+        s.expect(all(b["state"] != "Up" for b in ours.show("bfd")), "BFD is up again")
+        leaf.birdc("enable watch")
         wait_sessions(ours, "Up")
     before = established_counts(ours)
     s.step("AdminDown by us: BIRD keeps BGP; FRR does not (RFC 5882 §3.2 notwithstanding), but comes back")
