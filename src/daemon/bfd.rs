@@ -8,7 +8,8 @@ use bgp::bfd::{Diagnostic, Discard, Lateness, Punctuality, SessionKey, State};
 use bgp::driver::Handle as Speaker;
 use bgp::driver::bfd::{Handle, Peers, SessionStatus, Snapshot, Watched, spawn};
 use bgp::speaker::PeerAddress;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -171,9 +172,25 @@ struct Rule {
     rule: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Late {
-    at_most_ms: String,
+/// How late our packets were, as a histogram of seconds.
+#[derive(Debug)]
+struct Late(Lateness);
+
+impl EncodeMetric for Late {
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        let bounds = Lateness::BOUNDS.iter().map(|bound| Duration::from_millis(*bound).as_secs_f64());
+        let buckets: Vec<_> = bounds.chain([f64::INFINITY]).zip(self.0.counts().iter().copied()).collect();
+        encoder.encode_histogram::<NoLabelSet>(
+            self.0.total().as_secs_f64(),
+            self.0.counts().iter().sum(),
+            &buckets,
+            None,
+        )
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -188,15 +205,43 @@ pub(super) fn register_metrics(registry: &mut Registry, snapshot: &Snapshot) {
         discarded.get_or_create(&Rule { rule: rule.to_string() }).inc_by(*count);
     }
     registry.register("bfd_packets_discarded", "BFD packets received and refused, by rule", discarded);
-    let late = Family::<Late, Counter>::default();
-    for (at_most_ms, count) in classes(&snapshot.punctuality) {
-        late.get_or_create(&Late { at_most_ms }).inc_by(count);
-    }
-    registry.register("bfd_packets_late", "BFD packets of ours by how late they were sent", late);
+    let late = Late(snapshot.punctuality.lateness);
+    registry.register("bfd_packets_lateness_seconds", "How late BFD packets of ours were sent", late);
     let window = Family::<Window, Counter>::default();
     let Punctuality { in_window, too_soon, too_late, .. } = snapshot.punctuality;
     for (window_part, count) in [("within", in_window), ("sooner", too_soon), ("later", too_late)] {
         window.get_or_create(&Window { jitter_window: window_part }).inc_by(count);
     }
     registry.register("bfd_packets_paced", "Periodic BFD packets of ours by the time since the one before", window);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bgp::bfd::{SessionConfig, Table};
+
+    use super::*;
+
+    #[test]
+    fn how_late_we_were_is_a_histogram() {
+        let (mut table, now) = (Table::new(1), Instant::now());
+        let key = SessionKey { peer: [192, 0, 2, 1].into(), interface: None };
+        table.set(now, key.clone(), SessionConfig::default(), None);
+        // Due at once, sent 7 ms later.
+        assert!(table.transmit(now + Duration::from_millis(7), &key).is_some());
+        let snapshot = Snapshot { punctuality: table.punctuality(), ..Snapshot::default() };
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        register_metrics(&mut registry, &snapshot);
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"bfd_packets_lateness_seconds_bucket{le="0.005"} 0"#,
+            r#"bfd_packets_lateness_seconds_bucket{le="0.01"} 1"#,
+            r#"bfd_packets_lateness_seconds_bucket{le="+Inf"} 1"#,
+            "bfd_packets_lateness_seconds_count 1",
+            "bfd_packets_lateness_seconds_sum 0.007",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
 }

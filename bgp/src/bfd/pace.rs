@@ -13,7 +13,10 @@ pub struct Pace {
 
 /// How late packets were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lateness([u64; Lateness::BOUNDS.len() + 1]);
+pub struct Lateness {
+    counts: [u64; Lateness::BOUNDS.len() + 1],
+    total: Duration,
+}
 
 impl Lateness {
     /// Upper bounds of the classes in milliseconds, inclusive; one class more has no bound.
@@ -21,12 +24,18 @@ impl Lateness {
 
     /// Packets in each class.
     pub const fn counts(&self) -> &[u64] {
-        &self.0
+        &self.counts
+    }
+
+    /// The lateness of all packets together.
+    pub const fn total(&self) -> Duration {
+        self.total
     }
 
     fn note(&mut self, late: Duration) {
         let class = Self::BOUNDS.iter().position(|bound| late <= Duration::from_millis(*bound));
-        if let Some(count) = self.0.get_mut(class.unwrap_or(Self::BOUNDS.len())) {
+        self.total = self.total.saturating_add(late);
+        if let Some(count) = self.counts.get_mut(class.unwrap_or(Self::BOUNDS.len())) {
             *count += 1;
         }
     }
@@ -77,5 +86,6 @@ mod tests {
         }
         assert_eq!((seen.in_window, seen.too_late, seen.too_soon, seen.worst_gap), (2, 1, 1, 1010));
         assert_eq!(seen.lateness.counts(), [3, 0, 1, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(seen.lateness.total(), MS(504));
     }
 }
