@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_bgpd::api::model::{
-    Bfd, DrainReport, Explain, Exposure, Learned, Neighbor, NeighborFamily, ReloadAction, ReloadNeighbor, ReloadReport,
-    Route, RouteNeighbor, Step, Summary, Wiring,
+    Bfd, BfdTransition, DrainReport, Explain, Exposure, Learned, Neighbor, NeighborFamily, ReloadAction,
+    ReloadNeighbor, ReloadReport, Route, RouteNeighbor, Step, Summary, Wiring,
 };
 use ovn_bgpd::api::{BindError, Server, Source, Unavailable};
 use ovn_bgpd::config::Api;
@@ -69,7 +69,10 @@ impl Source for Fake {
         Ok(Wiring::default())
     }
     async fn bfd(&self) -> Result<Vec<Bfd>, Unavailable> {
-        Ok(vec![])
+        let became =
+            |to: &str, reason: &str, count| BfdTransition { to: to.to_owned(), reason: reason.to_owned(), count };
+        let transitions = vec![became("Down", "control detection time expired", 1), became("Up", "no diagnostic", 2)];
+        Ok(vec![Bfd { neighbor: "10.0.1.1".to_owned(), transitions, ..Bfd::default() }])
     }
     async fn explain(&self, address: IpAddr) -> Result<Explain, Unavailable> {
         let step = Step { condition: "a row names it".to_owned(), holds: false, detail: "none does".to_owned() };
@@ -193,6 +196,19 @@ fn show_neighbors_says_more_when_asked() {
     ] {
         assert!(shown.lines().any(|l| l == line), "{line} is not in\n{shown}");
     }
+}
+
+#[test]
+fn show_bfd_says_how_often_a_session_changed_and_why() {
+    let served = Served::new(true);
+    let shown = stdout(&served.command(&["show", "bfd"]));
+    let line = "10.0.1.1 became 1 × Down (control detection time expired), 2 × Up";
+    assert!(shown.lines().any(|l| l == line), "{line} is not in\n{shown}");
+    // The same as a metric.
+    let (_, metrics) = served.http("GET", "/metrics");
+    let line =
+        r#"ovn_bgpd_bfd_transitions_total{neighbor="10.0.1.1",to="Down",reason="control detection time expired"} 1"#;
+    assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::model::{
-    Bfd, BfdPackets, Database, Explain, Exposure, Learned, Neighbor, ObjectState, ReloadAction, ReloadReport, Route,
-    Summary, Wiring,
+    Bfd, BfdPackets, BfdTransition, Database, Explain, Exposure, Learned, Neighbor, ObjectState, ReloadAction,
+    ReloadReport, Route, Summary, Wiring,
 };
 
 /// Whether to colour.
@@ -464,7 +464,16 @@ pub fn bfd(all: &[Bfd], paint: Paint) -> String {
             },
         ]);
     }
-    grid.finish("no BFD sessions")
+    let mut out = grid.finish("no BFD sessions");
+    for s in all.iter().filter(|s| !s.transitions.is_empty()) {
+        let change = |t: &BfdTransition| match t.reason.as_str() {
+            "no diagnostic" => format!("{} × {}", t.count, t.to),
+            why => format!("{} × {} ({why})", t.count, t.to),
+        };
+        let changes: Vec<String> = s.transitions.iter().map(change).collect();
+        let _ = writeln!(out, "{} became {}", s.neighbor, changes.join(", "));
+    }
+    out
 }
 
 /// `explain`.
