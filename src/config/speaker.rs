@@ -248,6 +248,11 @@ impl Neighbors<'_, '_> {
                 let defined = self.defined.bfd_profiles.keys().map(String::as_str);
                 doc.undefined(&name, "BFD profile", "bfd.profiles", defined);
             }
+            if options.ebgp_multihop.as_ref().and_then(|hops| hops.value).is_some_and(|hops| hops > 1) {
+                let message =
+                    "'bfd' watches the next hop only, and 'ebgp_multihop' says that the neighbour may be further away";
+                doc.warn_hint(&at.span, message, "multihop BFD (RFC 5883) is not done: leave one of them out");
+            }
             let flag = |at: &Option<At<bool>>| at.as_ref().is_some_and(|at| at.value);
             Some(NeighborBfd { profile, strict: flag(&options.bfd_strict), graceful: flag(&options.bfd_graceful) })
         });

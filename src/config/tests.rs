@@ -523,6 +523,7 @@ fn warnings_do_not_stop() {
             "ebgp_requires_policy = true",
             "7:1: warning: with ebgp_requires_policy, neighbour 10.0.0.1 lacks",
         ),
+        ("passive = false", "ebgp_multihop = 2\nbfd = \"fabric\"", "36:7: warning: 'bfd' watches the next hop only"),
     ] {
         let text = CONTRACT.replacen(line, instead, 1);
         let outcome = read(&text);
