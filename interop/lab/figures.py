@@ -329,6 +329,8 @@ def measure(arguments: list[str]) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the agent's lab standing")
     parser.add_argument("--trials", type=int, default=100, help="of bfd: how often a leaf falls silent")
     options = parser.parse_args(arguments)
+    if options.write and "bfd" in options.what:
+        parser.error("--write would put the rows of bfd where those of the others are: they belong below what `make bench-bfd` prints first")
     what = options.what or ["agent", "bulk", "crowd"]
     table = Table()
     with guarded():
@@ -353,7 +355,7 @@ def measure(arguments: list[str]) -> int:
     if options.write:
         write(table, "interop/run bench " + " ".join(arguments))
     print(f"{len(table.rows) - len(table.missed)} figures, {len(table.missed)} missed" + (f": {'; '.join(table.missed)}" if table.missed else ""))
-    return 0
+    return 1 if table.missed else 0
 
 
 def write(table: Table, command: str) -> None:
