@@ -449,3 +449,31 @@ fn bgp_that_waits_for_bfd_does_not_wait_for_a_peer_that_disabled_it() {
         drop(theirs);
     });
 }
+
+#[test]
+fn who_is_no_longer_watched_is_told_so_for_a_detection_time() {
+    let Some((us, them)) = cable() else { return };
+    let listener = them.run(|| UdpSocket::bind("10.9.0.2:3784").unwrap());
+    listener.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+    let ours = start(&us);
+    block_on(async {
+        let mut events = ours.events();
+        ours.set_peers(peers(2, FAST));
+        assert_eq!(ours.snapshot().await.unwrap().sessions.len(), 2);
+        them.run(|| say("10.9.0.2:0", "10.9.0.1:3784", &packet(DOWN, 0)));
+        wait_for(&mut events, 1, |e| e.transition.to == State::Init).await;
+        ours.set_peers(Peers::new());
+        let (ended, mut told, mut octets) = (Instant::now(), Vec::new(), [0; 24]);
+        // Until nothing has come for longer than an interval. The state is in the upper two bits of the second octet.
+        while listener.recv(&mut octets).is_ok() {
+            if octets[1] >> 6 == State::AdminDown as u8 {
+                told.push(ended.elapsed());
+            }
+        }
+        // Five intervals of a second; the last word may be up to an interval before the end.
+        let (first, last) = (told.first().unwrap(), told.last().unwrap());
+        assert!(*first < Duration::from_millis(500) && *last > Duration::from_secs(4), "{told:?}");
+        assert!(*last < Duration::from_millis(5500) && told.len() >= 5, "{told:?}");
+        assert!(ours.snapshot().await.unwrap().sessions.is_empty());
+    });
+}
