@@ -298,7 +298,22 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Command as Order;
     use super::*;
+
+    /// A speaker's handle, and what it was told.
+    fn deaf_speaker() -> (Speaker, mpsc::UnboundedReceiver<Order>) {
+        let (commands, told) = mpsc::unbounded_channel();
+        let speaker = Speaker {
+            commands,
+            routes: watch::Sender::default(),
+            learned: watch::channel(super::super::LearnedRoutes::default()).1,
+            events: broadcast::Sender::new(1),
+            interfaces: watch::Sender::default(),
+            discovered: watch::Sender::default(),
+        };
+        (speaker, told)
+    }
 
     #[tokio::test]
     async fn a_driver_that_panics_is_followed_by_one_that_vouches_for_nobody() {
@@ -311,22 +326,27 @@ mod tests {
         let discovered = watch::channel(Discovered::default()).1;
         // The first one knew whom to watch, so this is no news any more.
         peers.mark_unchanged();
-        let mut links = Links { commands, peers, discovered, events: broadcast::Sender::new(1), down, speaker: None };
+        let (speaker, mut told) = deaf_speaker();
+        let events = broadcast::Sender::new(1);
+        let mut links = Links { commands, peers, discovered, events, down, speaker: Some(speaker) };
         let (ask, answer) = oneshot::channel();
         command_sender.send(Command::Snapshot(ask)).unwrap();
         command_sender.send(Command::Shutdown(oneshot::channel().0)).unwrap();
         let thread = std::thread::spawn(move || {
-            let mut lives = 0;
+            let (mut lives, mut still_known) = (0, true);
             supervise(&mut links, |links| {
                 lives += 1;
                 assert!(lives > 1, "on purpose");
+                still_known = !failed.borrow().is_empty();
                 bed().map(|bed| live(links, bed))
             });
+            still_known
         });
         let snapshot = answer.await.unwrap();
         let states: Vec<_> = snapshot.sessions.into_iter().map(|session| (session.key, session.state)).collect();
         assert_eq!(states, [(key, State::Down)]);
-        assert!(failed.borrow().is_empty());
-        thread.join().unwrap();
+        let gone = told.try_recv();
+        assert!(matches!(&gone, Ok(Order::BfdGone(PeerAddress::Numbered(peer))) if *peer == address), "{gone:?}");
+        assert!(!thread.join().unwrap(), "what failed before is not known any more");
     }
 }
