@@ -363,9 +363,9 @@ fn every_fault_says_where_and_what_to_do() {
             "19:16: 'ttl_security' = true does not say how many hops\n    hint: ttl_security = 1 for a neighbour on the same link",
         ),
         (
-            "ttl_security = false",
+            "passive = false",
             "ttl_security = 1\nebgp_multihop = 2",
-            "19:16: 'ttl_security' and 'ebgp_multihop' contradict each other\n    hint: ttl_security = N also allows N hops: leave ebgp_multihop out",
+            "35:16: 'ttl_security' and 'ebgp_multihop' contradict each other\n    hint: ttl_security = N also allows N hops: leave ebgp_multihop out",
         ),
         (
             "prefix_list_in = \"only-default\"",
