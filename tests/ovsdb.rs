@@ -1,4 +1,4 @@
-//! The OVSDB client against a real `ovsdb-server` (Debian: openvswitch-common, ovn-common). Skipped, loudly, where there is none.
+//! The OVSDB client against a real `ovsdb-server` (Debian: openvswitch-switch, ovn-central). Skipped, loudly, where there is none.
 
 #![allow(
     clippy::unwrap_used,
