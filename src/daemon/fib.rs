@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bgp::bfd::SessionKey;
 use bgp::driver::{Handle, LearnedRoutes};
 use bgp::policy::PrefixList;
-use bgp::speaker::Event;
+use bgp::speaker::{Event, PeerAddress};
 use bgp::types::Prefix;
 use ipnet::IpNet;
 use tokio::sync::{broadcast, watch};
@@ -38,6 +38,24 @@ pub(super) struct Speaking {
     pub(super) interface: Option<String>,
     /// It has told everything: End-of-RIB of every negotiated family, or (not everybody sends it) it had [`TELLING`] to do so.
     pub(super) told_all: bool,
+}
+
+impl Speaking {
+    /// Whether it is the neighbour that is configured so.
+    fn is(&self, configured: &PeerAddress) -> bool {
+        match configured {
+            PeerAddress::Numbered(address) => self.address == *address,
+            PeerAddress::LinkLocal(address, interface) => {
+                self.address == IpAddr::V6(*address) && self.interface.as_ref() == Some(interface)
+            }
+            PeerAddress::Interface(interface) => self.interface.as_ref() == Some(interface),
+        }
+    }
+
+    /// Whether a way out leads to it.
+    fn is_behind(&self, hop: &FibHop) -> bool {
+        self.address == hop.via && (self.interface.is_none() || self.interface == hop.device)
+    }
 }
 
 /// The learned routes of this host.
@@ -156,7 +174,7 @@ impl Fib {
         let mut standing = former;
         standing.extend(state.installed.iter().map(|(to, route)| (*to, route.clone())));
         self.warn_of_others(state.foreign_defaults);
-        self.settle(now, config, speaking);
+        self.settle(now, config, speaking, &standing);
         let learned = self.learned.borrow_and_update().clone();
         let mut wanted = self.wanted(&learned);
         let dead = |_: &IpNet, hop: &FibHop| is_dead(hop, speaking) || has_failed(hop, failed_paths);
@@ -214,10 +232,15 @@ impl Fib {
         }
     }
 
-    /// The former run's routes have been judged when every configured neighbour has told everything, or had time enough.
-    fn settle(&mut self, now: Instant, config: &Config, speaking: &[Speaking]) {
-        let told_all = speaking.iter().filter(|peer| peer.told_all).count();
-        self.settled |= told_all >= expected(config) || now >= self.started + SETTLING;
+    /// The former run's routes have been judged when everybody who may have a say in them has told everything, or had time enough.
+    fn settle(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        speaking: &[Speaking],
+        standing: &BTreeMap<IpNet, FibRoute>,
+    ) {
+        self.settled |= has_been_judged(config, speaking, standing) || now >= self.started + SETTLING;
     }
 
     fn wanted(&self, learned: &[(Prefix, Vec<bgp::rib::LearnedNextHop>)]) -> BTreeMap<IpNet, FibRoute> {
@@ -291,9 +314,20 @@ fn remove(places: impl Iterator<Item = FibSettings>, mut memory: Memory, kernel:
     }
 }
 
-/// How many neighbours may have something to say: one that is shut down never has.
-fn expected(config: &Config) -> usize {
-    config.bgp.neighbors.iter().filter(|neighbor| neighbor.peer.shutdown.is_none()).count()
+/// Whether everybody who may have a say in the standing routes has told everything.
+///
+/// The neighbours that are configured are known. Those of listen ranges are not: who they were is seen from the ways they left. So
+/// where there are ranges, each way has to belong to somebody who has spoken; one that belongs to nobody known may be of a
+/// neighbour that is yet to come back, or have been told by it.
+fn has_been_judged(config: &Config, speaking: &[Speaking], standing: &BTreeMap<IpNet, FibRoute>) -> bool {
+    let told = || speaking.iter().filter(|peer| peer.told_all);
+    // One that is shut down never has anything to say.
+    let mut expected = config.bgp.neighbors.iter().filter(|neighbor| neighbor.peer.shutdown.is_none());
+    if !expected.all(|neighbor| told().any(|peer| peer.is(&neighbor.peer.address))) {
+        return false;
+    }
+    let mut ways = standing.values().flat_map(|route| &route.hops);
+    config.bgp.listen_ranges.is_empty() || ways.all(|hop| told().any(|peer| peer.is_behind(hop)))
 }
 
 /// Removes all learned routes of these settings.
@@ -314,9 +348,7 @@ fn shown(hop: &FibHop) -> String {
 /// what it says is what counts.
 fn is_dead(hop: &FibHop, speaking: &[Speaking]) -> bool {
     link_is_down(hop)
-        || speaking.iter().any(|peer| {
-            peer.told_all && peer.address == hop.via && (peer.interface.is_none() || peer.interface == hop.device)
-        })
+        || speaking.iter().any(|peer| peer.told_all && peer.is_behind(hop))
 }
 
 /// BFD had seen the path work, and has seen it fail.
@@ -369,13 +401,44 @@ mod tests {
         Speaking { address: address.parse().unwrap(), interface: None, told_all: true }
     }
 
+    fn config(neighbors: &str) -> Config {
+        let text = format!("[bgp]\nasn = 64999\nrouter_id = \"10.0.1.2\"\n{neighbors}");
+        config::parse(&text, std::path::Path::new("/c.toml")).into_result().unwrap().0
+    }
+
+    fn standing(hops: &[&str]) -> BTreeMap<IpNet, FibRoute> {
+        BTreeMap::from([("0.0.0.0/0".parse().unwrap(), route(hops))])
+    }
+
     #[test]
-    fn nobody_waits_for_a_neighbour_that_is_shut_down() {
-        let text = "[bgp]\nasn = 64999\nrouter_id = \"10.0.1.2\"\n\
-                    [[bgp.neighbors]]\naddress = \"10.0.1.1\"\nremote_as = 65001\n\
-                    [[bgp.neighbors]]\naddress = \"10.0.2.1\"\nremote_as = 65001\nshutdown = true\n";
-        let (config, _) = config::parse(text, std::path::Path::new("/c.toml")).into_result().unwrap();
-        assert_eq!(expected(&config), 1);
+    fn former_routes_are_judged_when_each_configured_neighbour_has_told_everything() {
+        let config = config(
+            "[[bgp.neighbors]]\naddress = \"10.0.1.1\"\nremote_as = 65001\n\
+             [[bgp.neighbors]]\ninterface = \"up2\"\nremote_as = 65001\n\
+             [[bgp.neighbors]]\naddress = \"10.0.3.1\"\nremote_as = 65001\nshutdown = true\n",
+        );
+        let judged = |speaking: &[Speaking]| has_been_judged(&config, speaking, &standing(&["192.0.2.1"]));
+        let second = |told_all| Speaking { interface: Some("up2".into()), told_all, ..speaks("fe80::1") };
+        assert!(!judged(&[]));
+        assert!(!judged(&[speaks("10.0.1.1")]));
+        assert!(!judged(&[speaks("10.0.1.1"), second(false)]));
+        assert!(!judged(&[speaks("10.0.1.1"), speaks("10.0.4.1")]), "somebody else instead of the second");
+        assert!(judged(&[speaks("10.0.1.1"), second(true)]), "nobody waits for one that is shut down");
+    }
+
+    #[test]
+    fn former_routes_wait_for_the_neighbours_of_a_listen_range_that_left_them() {
+        let range = "[[bgp.listen_ranges]]\nprefix = \"10.0.1.0/24\"\nremote_as = 65001\n";
+        let judged = |hops: &[&str], speaking: &[Speaking]| has_been_judged(&config(range), speaking, &standing(hops));
+        assert!(!judged(&["10.0.1.1"], &[]), "nobody is configured, and yet somebody will come");
+        assert!(!judged(&["10.0.1.1", "10.0.1.2"], &[speaks("10.0.1.1")]));
+        assert!(!judged(&["10.0.1.1"], &[Speaking { told_all: false, ..speaks("10.0.1.1") }]));
+        assert!(judged(&["10.0.1.1", "10.0.1.2"], &[speaks("10.0.1.1"), speaks("10.0.1.2")]));
+        assert!(!judged(&["192.0.2.1"], &[speaks("10.0.1.1")]), "a way that somebody told of who may not be back");
+        assert!(judged(&[], &[]), "a first start: nothing is at stake");
+        let both = format!("[[bgp.neighbors]]\naddress = \"10.0.2.1\"\nremote_as = 65001\n{range}");
+        assert!(!has_been_judged(&config(&both), &[speaks("10.0.1.1")], &standing(&["10.0.1.1"])));
+        assert!(has_been_judged(&config(&both), &[speaks("10.0.1.1"), speaks("10.0.2.1")], &standing(&["10.0.1.1"])));
     }
 
     #[test]
