@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ovn_bgpd::actuate::ovs::{Event, Ovs};
+use ovn_bgpd::actuate::ovs::{Cleared, Event, Ovs};
 use ovn_bgpd::desired::wiring::{Key, Spec};
 use ovn_bgpd::diff::Op;
 use ovn_bgpd::mac::Mac;
@@ -286,17 +286,18 @@ fn flows_left_under_another_cookie_are_replaced_in_place_and_the_rest_is_removed
         ovs.watch(&["br-ex".to_owned()].into());
         apply(&mut ovs, &[set("br-ex", 1, false, MAC)]).await;
         assert_eq!(
-            ovs.remove_all(["br-ex".to_owned()].into(), 0x3e7).await.unwrap(),
-            1,
+            ovs.remove_all(["br-ex".to_owned()].into(), 0x3e7).await,
+            Cleared { flows: 1, ..Cleared::default() },
             "in_port=1 is ours by now, the others are not of our form"
         );
-        assert_eq!(ovs.remove_all(["br-ex".to_owned()].into(), 0x3e7).await.unwrap(), 0, "once is enough");
+        assert_eq!(ovs.remove_all(["br-ex".to_owned()].into(), 0x3e7).await, Cleared::default(), "once is enough");
         assert_eq!(observe(&mut ovs).await, [(key("br-ex", 1, false), Spec::ModDlDst(MAC))].into());
         assert_eq!(switch.flows("br-ex", "OpenFlow13").len(), 3);
         let left = "cookie=0x3e7,priority=900,in_port=2,ip,actions=mod_dl_dst:0e:00:00:00:00:01,NORMAL";
         switch.ofctl(&["add-flow", &switch.mgmt("br-ex"), left]);
-        let gone = ovs.remove_all(["br-ex".to_owned(), "br-gone".to_owned()].into(), 0x3e7).await;
-        assert!(gone.as_ref().is_err_and(|reason| reason.contains("br-gone")), "{gone:?}");
+        let cleared = ovs.remove_all(["br-ex".to_owned(), "br-gone".to_owned()].into(), 0x3e7).await;
+        assert_eq!(cleared.flows, 1, "one that is gone does not keep the others");
+        assert_eq!(cleared.left.into_keys().collect::<Vec<_>>(), ["br-gone"]);
         assert_eq!(switch.flows("br-ex", "OpenFlow13").len(), 3, "one that is gone does not keep the others");
     });
 }
@@ -445,6 +446,22 @@ async fn nobody_waits_for_a_switch_that_hangs_and_its_late_answer_counts() {
     while event(&mut ovs).await != (Event::Up { bridge: "br-hung".into() }) {}
     assert_eq!(observe(&mut ovs).await, BTreeMap::new());
     apply(&mut ovs, &[set("br-hung", 1, false, MAC)]).await;
+}
+
+#[tokio::test]
+async fn a_silent_bridge_is_said_to_be_left_until_it_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let (hang, hangs) = watch::channel(false);
+    let listener = UnixListener::bind(directory.path().join("br-hung.mgmt")).unwrap();
+    tokio::spawn(made_up_switch(listener, hangs));
+    let ovs = Ovs::new(directory.path(), COOKIE);
+    let bridges = || [String::from("br-hung")].into();
+    for _ in 0..2 {
+        let cleared = ovs.remove_all(bridges(), COOKIE).await;
+        assert_eq!(cleared, Cleared { flows: 0, left: [("br-hung".to_owned(), SLOW.to_owned())].into() });
+    }
+    hang.send(true).unwrap();
+    assert_eq!(ovs.remove_all(bridges(), COOKIE).await, Cleared::default());
 }
 
 /// What `ovs-ofctl ofp-print` makes of a message of ours.

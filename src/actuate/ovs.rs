@@ -56,6 +56,15 @@ pub enum Event {
     },
 }
 
+/// What became of [`Ovs::remove_all`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// How many flows were removed.
+    pub flows: usize,
+    /// The bridges that may still have some, with the reason.
+    pub left: BTreeMap<String, String>,
+}
+
 /// Our end of all bridges.
 pub struct Ovs {
     rundir: PathBuf,
@@ -156,19 +165,22 @@ impl Ovs {
         self.cookie
     }
 
-    /// Removes all flows of our form that carry a cookie from bridges; answers how many. The bridges are not kept an eye on.
-    /// One that cannot be asked is an error; the others are cleared nevertheless.
-    pub async fn remove_all(&self, bridges: BTreeSet<String>, cookie: u64) -> Result<usize, String> {
-        let mut left = Self::new(&self.rundir, cookie);
-        left.watch(&bridges);
-        let (found, silent) = left.observe().await;
+    /// Removes all flows of our form that carry a cookie from bridges. The bridges are not kept an eye on. One that cannot be
+    /// asked does not keep the others.
+    pub async fn remove_all(&self, bridges: BTreeSet<String>, cookie: u64) -> Cleared {
+        let mut them = Self::new(&self.rundir, cookie);
+        them.watch(&bridges);
+        let (found, mut left) = them.observe().await;
         let ops: Vec<Op> = found.into_keys().map(Op::Remove).collect();
-        let results = left.apply(&ops).await;
-        results.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())?;
-        match silent.into_iter().next() {
-            Some((bridge, reason)) => Err(format!("bridge {bridge}: {reason}")),
-            None => Ok(ops.len()),
+        let results = them.apply(&ops).await;
+        let mut flows = 0;
+        for (op, result) in ops.iter().zip(results) {
+            match result {
+                Ok(()) => flows += 1,
+                Err(error) => left.extend(bridge_of(op).map(|bridge| (bridge.to_owned(), error.to_string()))),
+            }
         }
+        Cleared { flows, left }
     }
 
     /// Waits until a bridge's switch goes or comes back, or answers after all. Cancel-safe.

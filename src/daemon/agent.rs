@@ -117,7 +117,7 @@ impl Agent {
                 && self.reconciler.failed().is_empty()
                 && let Some(ovn) = &mut self.ovn
             {
-                ovn.remove_leftovers(&mut self.kernel).await;
+                ovn.remove_leftovers(Instant::now(), &mut self.kernel).await;
             }
             let woken = self.wait(&mut signals).await;
             self.handle(woken).await;

@@ -233,13 +233,7 @@ impl Fib {
     }
 
     /// The former run's routes have been judged when everybody who may have a say in them has told everything, or had time enough.
-    fn settle(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        speaking: &[Speaking],
-        standing: &BTreeMap<IpNet, FibRoute>,
-    ) {
+    fn settle(&mut self, now: Instant, config: &Config, speaking: &[Speaking], standing: &BTreeMap<IpNet, FibRoute>) {
         self.settled |= has_been_judged(config, speaking, standing) || now >= self.started + SETTLING;
     }
 
@@ -347,8 +341,7 @@ fn shown(hop: &FibHop) -> String {
 /// A way out is dead when its link is, or when the neighbour there has a session with us and no longer offers the route: then
 /// what it says is what counts.
 fn is_dead(hop: &FibHop, speaking: &[Speaking]) -> bool {
-    link_is_down(hop)
-        || speaking.iter().any(|peer| peer.told_all && peer.is_behind(hop))
+    link_is_down(hop) || speaking.iter().any(|peer| peer.told_all && peer.is_behind(hop))
 }
 
 /// BFD had seen the path work, and has seen it fail.

@@ -23,6 +23,7 @@ mod bfd;
 mod fib;
 mod fib_memory;
 mod host_routes;
+mod leftovers;
 mod lock;
 mod ovn;
 mod recorder;

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use super::leftovers::Leftovers;
 use super::recorder::Recorder;
 use crate::actuate::adopt::UPSTREAM_COOKIE;
 use crate::actuate::kernel::{Kernel, Scope as KernelScope};
@@ -52,8 +54,10 @@ pub(super) struct Ovn {
     others_changed: bool,
     rt_tables: RtTables,
     adopt_upstream: bool,
-    /// What others and former runs have left is still to be looked for.
-    leftovers: bool,
+    /// Flows of others and of former runs.
+    leftovers: Leftovers,
+    /// Devices of ovn-bgp-agent are still to be looked for.
+    upstream_devices: bool,
     /// VLAN devices the last desired state wants.
     vlan_devices: BTreeSet<String>,
     tables: BTreeMap<String, u32>,
@@ -153,7 +157,8 @@ impl Ovn {
             others_changed: true,
             rt_tables: RtTables::default(),
             adopt_upstream: wiring.adopt_upstream,
-            leftovers: true,
+            leftovers: Leftovers::new(wiring.audit_interval),
+            upstream_devices: wiring.adopt_upstream,
             vlan_devices: BTreeSet::new(),
             tables: BTreeMap::new(),
             seed,
@@ -444,18 +449,29 @@ impl Ovn {
 
     /// Once everything of ours stands: removes what a former run has left on bridges that are no longer mapped, and what
     /// ovn-bgp-agent left and nobody needs any more.
-    pub(super) async fn remove_leftovers(&mut self, kernel: &mut Kernel) {
-        if !std::mem::take(&mut self.leftovers) {
+    pub(super) async fn remove_leftovers(&mut self, now: Instant, kernel: &mut Kernel) {
+        if std::mem::take(&mut self.upstream_devices) {
+            remove_upstream_devices(kernel);
+        }
+        if !self.leftovers.is_due(now) {
             return;
         }
-        let unmapped = self.other_bridges();
-        match self.switches.remove_all(unmapped, self.switches.cookie()).await {
-            Ok(0) => {}
-            Ok(flows) => tracing::info!(flows, "removed what was left on bridges that are no longer mapped"),
-            Err(reason) => tracing::debug!(reason, "a bridge that is not mapped cannot be looked at"),
+        let own = self.switches.cookie();
+        let mut suspects = BTreeMap::from([(own, self.other_bridges())]);
+        if self.adopt_upstream && UPSTREAM_COOKIE != own {
+            suspects.insert(UPSTREAM_COOKIE, self.facts.bridges.keys().cloned().collect());
         }
-        if self.adopt_upstream {
-            self.remove_upstream(kernel).await;
+        for (cookie, bridges) in self.leftovers.due(now, suspects) {
+            let cleared = self.switches.remove_all(bridges, cookie).await;
+            if cleared.flows > 0 && cookie == own {
+                tracing::info!(flows = cleared.flows, "removed what was left on bridges that are no longer mapped");
+            } else if cleared.flows > 0 {
+                tracing::info!(flows = cleared.flows, "removed what ovn-bgp-agent left");
+            }
+            for (bridge, reason) in &cleared.left {
+                tracing::debug!(bridge, reason, "flows of a former run may be left here; looked for again later");
+            }
+            self.leftovers.remain(cookie, cleared.left.into_keys());
         }
     }
 
@@ -464,24 +480,6 @@ impl Ovn {
         let rows = self.ovs.client.database().get("Bridge").into_iter().flat_map(Table::values);
         let names = rows.filter_map(|row| Some(row.get("name")?.as_str()?.to_owned()));
         names.filter(|name| name != INTEGRATION_BRIDGE && !self.facts.bridges.contains_key(name)).collect()
-    }
-
-    async fn remove_upstream(&self, kernel: &mut Kernel) {
-        match kernel.remove_upstream_devices() {
-            Ok(devices) if devices.is_empty() => {}
-            Ok(devices) => tracing::info!(devices = devices.join(", "), "removed what ovn-bgp-agent left"),
-            Err(error) => tracing::warn!(%error, "cannot look for the devices of ovn-bgp-agent"),
-        }
-        if UPSTREAM_COOKIE == self.switches.cookie() {
-            return;
-        }
-        match self.switches.remove_all(self.facts.bridges.keys().cloned().collect(), UPSTREAM_COOKIE).await {
-            Ok(0) => {}
-            Ok(flows) => tracing::info!(flows, "removed what ovn-bgp-agent left"),
-            Err(reason) => {
-                tracing::warn!(reason, "cannot remove the flows of ovn-bgp-agent; they stay until the next start");
-            }
-        }
     }
 
     /// The part of the kernel's state that concerns the wiring.
@@ -500,6 +498,14 @@ fn adopt_upstream(bridge: &str, table: u32, kernel: &mut Kernel) {
         Ok(0) => {}
         Ok(objects) => tracing::info!(bridge, objects, "took over what ovn-bgp-agent left in the kernel"),
         Err(error) => tracing::warn!(bridge, %error, "cannot take over what ovn-bgp-agent left in the kernel"),
+    }
+}
+
+fn remove_upstream_devices(kernel: &mut Kernel) {
+    match kernel.remove_upstream_devices() {
+        Ok(devices) if devices.is_empty() => {}
+        Ok(devices) => tracing::info!(devices = devices.join(", "), "removed what ovn-bgp-agent left"),
+        Err(error) => tracing::warn!(%error, "cannot look for the devices of ovn-bgp-agent"),
     }
 }
 
