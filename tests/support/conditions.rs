@@ -73,7 +73,8 @@ pub(crate) fn findable(database: &Database) -> Database {
         let sound = matches!(row.get("name"), Some(Value::Set(atoms)) if matches!(atoms.as_slice(), [Atom::String(_)]))
             && row.get("external_ids").is_none_or(|v| matches!(v, Value::Map(_)))
             && row.get("options").is_none_or(|v| matches!(v, Value::Map(_)));
-        named && !listed && (!first || infrastructure) && sound
+        // Ports of these types are asked for whatever else they say.
+        (named || infrastructure) && !listed && (!first || infrastructure) && sound
     };
     *ports = ports.iter().filter(|(_, row)| found(row)).map(|(u, r)| (*u, r)).collect();
     out
