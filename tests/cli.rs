@@ -300,3 +300,153 @@ fn plan_refuses_a_file_of_another_database() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("not an OVN_Northbound database: its tables are Bridge"), "{said}");
 }
+
+/// A Northbound and a local database as the tools make them, and the plan's view of whatever they write.
+struct Databases {
+    folder: tempfile::TempDir,
+    config: File,
+}
+
+impl Databases {
+    const NB_SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
+    const OVS_SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+    /// `None`, loudly, where the tools or the schemas are missing.
+    fn new() -> Option<Self> {
+        let needed = [Self::NB_SCHEMA, Self::OVS_SCHEMA, "/usr/bin/ovsdb-tool", "/usr/sbin/ovsdb-server"];
+        if let Some(missing) = needed.iter().find(|path| !std::path::Path::new(path).exists()) {
+            eprintln!("SKIPPED: no {missing}");
+            return None;
+        }
+        let config = file("[bgp]\nasn = 64999\nrouter_id = \"192.0.2.1\"\n[ovn]\n");
+        let made = Self { folder: tempfile::tempdir().unwrap(), config };
+        made.run("ovsdb-tool", &["create", "nb.db", Self::NB_SCHEMA]);
+        made.run("ovsdb-tool", &["create", "ovs.db", Self::OVS_SCHEMA]);
+        // In two transactions, so that there is something to add up.
+        made.run("ovsdb-tool", &["transact", "nb.db", r#"["OVN_Northbound",
+            {"op":"insert","table":"Logical_Switch_Port","uuid-name":"vm","row":{"name":"vm","addresses":"fa:16:3e:00:00:0a 192.0.2.9","up":true,
+             "external_ids":["map",[["neutron:host_id","me"],["neutron:network_name","neutron-n"]]]}},
+            {"op":"insert","table":"Logical_Switch_Port","uuid-name":"ln","row":{"name":"provnet-0","type":"localnet","addresses":"unknown",
+             "options":["map",[["network_name","physnet1"]]]}},
+            {"op":"insert","table":"Logical_Switch","row":{"name":"neutron-n","ports":["set",[["named-uuid","vm"],["named-uuid","ln"]]]}}]"#]);
+        made.run("ovsdb-tool", &["transact", "nb.db", r#"["OVN_Northbound",
+            {"op":"update","table":"Logical_Switch_Port","where":[["name","==","vm"]],"row":{"addresses":"fa:16:3e:00:00:0a 192.0.2.10"}}]"#]);
+        made.run("ovsdb-tool", &["transact", "ovs.db", r#"["Open_vSwitch",{"op":"insert","table":"Open_vSwitch","row":
+            {"external_ids":["map",[["system-id","sys-me"],["hostname","me"],["ovn-bridge-mappings","physnet1:br-ex"]]]}}]"#]);
+        Some(made)
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(name)).unwrap()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.folder.path().join(name), bytes).unwrap();
+        name.to_owned()
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Vec<u8> {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.folder.path()).env("OVS_RUNDIR", self.folder.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
+        output.stdout
+    }
+
+    /// What a client that is asked this of a running server prints.
+    fn clients(&self, arguments: &[&[&str]]) -> Vec<Vec<u8>> {
+        let socket = self.at("db.sock");
+        let mut server = Command::new("/usr/sbin/ovsdb-server")
+            .args([format!("--remote=punix:{socket}"), format!("--unixctl={}", self.at("db.ctl"))])
+            .args(["--no-chdir", "-vconsole:off", "nb.db", "ovs.db"])
+            .current_dir(self.folder.path())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !std::path::Path::new(&socket).exists() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let remote = format!("unix:{socket}");
+        let ask = |words: &&[&str]| {
+            let words: Vec<&str> = words.iter().map(|word| if *word == "SERVER" { &remote } else { *word }).collect();
+            self.run("ovsdb-client", &words)
+        };
+        let said = arguments.iter().map(ask).collect();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        said
+    }
+
+    fn plan(&self, nb: &str, ovs: &str) -> (Option<i32>, String, String) {
+        let config = self.config.path.to_str().unwrap();
+        let arguments = ["plan", "--json", "--config", config, "--nb", &self.at(nb), "--ovs", &self.at(ovs)];
+        let output = ovn_bgpd(&arguments);
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// A Northbound file that cannot be used: what is said.
+    fn refused(&self, nb: &str) -> String {
+        let (code, printed, said) = self.plan(nb, "ovs.db");
+        assert_eq!((code, &*printed), (Some(1), ""), "{nb}: {said}");
+        assert!(said.contains(&self.at(nb)), "{said:?} does not name the file");
+        said
+    }
+}
+
+#[test]
+fn plan_reads_whatever_the_tools_write() {
+    let Some(databases) = Databases::new() else { return };
+    let (code, expected, said) = databases.plan("nb.db", "ovs.db");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(expected.contains("\"192.0.2.10/32\"") && !expected.contains("192.0.2.9"), "{expected}");
+    let said = databases.clients(&[
+        &["dump", "--format=json", "SERVER", "OVN_Northbound"],
+        &["dump", "--format=json", "SERVER", "Open_vSwitch"],
+        &["backup", "SERVER", "OVN_Northbound"],
+        &["backup", "SERVER", "Open_vSwitch"],
+    ]);
+    let names = ["nb.dump", "ovs.dump", "nb.backup", "ovs.backup"];
+    names.iter().zip(&said).for_each(|(name, bytes)| drop(databases.write(name, bytes)));
+    databases.run("ovsdb-tool", &["compact", "nb.db", "nb.compact"]);
+    for (nb, ovs) in
+        [("nb.dump", "ovs.dump"), ("nb.backup", "ovs.backup"), ("nb.compact", "ovs.db"), ("nb.db", "ovs.dump")]
+    {
+        let (code, plan, said) = databases.plan(nb, ovs);
+        assert_eq!((code, &plan), (Some(0), &expected), "{nb}, {ovs}: {said}");
+    }
+}
+
+#[test]
+fn plan_says_of_a_file_that_cannot_be_used_what_and_where() {
+    let Some(databases) = Databases::new() else { return };
+    databases.run("ovsdb-tool", &["create-cluster", "cluster.db", "nb.db", "unix:raft.sock"]);
+    assert!(databases.refused("cluster.db").contains("ovsdb-client backup"));
+    let said = databases.clients(&[
+        &["dump", "--format=json", "SERVER", "OVN_Northbound"],
+        &["backup", "SERVER", "OVN_Northbound"],
+        &["dump", "SERVER", "OVN_Northbound"],
+    ]);
+    for (name, bytes) in [("a.dump", &said[0]), ("a.backup", &said[1]), ("a.db", &databases.read("nb.db"))] {
+        // Within the last record, and within the first.
+        for length in [bytes.len() - 20, bytes.len() / 9] {
+            let cut = databases.write(name, &bytes[..length]);
+            let said = databases.refused(&cut);
+            assert!(said.contains(": byte "), "{name} cut at {length}: {said}");
+        }
+    }
+    let table = databases.write("table", &said[2]);
+    assert!(databases.refused(&table).contains("--format=json"));
+    for (name, bytes) in [("empty", &b""[..]), ("binary", &[0, 159, 146, 150]), ("text", b"hello\n")] {
+        let nonsense = databases.write(name, bytes);
+        assert!(databases.refused(&nonsense).contains("neither a database file"));
+    }
+    let schema = databases.write("schema", &std::fs::read(Databases::NB_SCHEMA).unwrap());
+    assert!(databases.refused(&schema).contains("byte 0: not a table of a dump"));
+    assert!(databases.refused("not-there").contains("No such file"));
+    std::fs::create_dir(databases.folder.path().join("folder")).unwrap();
+    assert!(databases.refused("folder").contains("directory"));
+}
