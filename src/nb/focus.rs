@@ -124,8 +124,8 @@ impl View {
     ///
     /// OVSDB compares whole values and whole pairs of a map. So it cannot find: ports whose `requested-chassis` is a list that
     /// begins with this host while `neutron:host_id` is not set (a few seconds of a live migration; the list is asked for as it
-    /// stands as soon as the port is seen with it), ports of a routed network that do not name it, and ports of other hosts with
-    /// the first IPv6 address of a network.
+    /// stands as soon as the port is seen with it), names of this host with blanks around them, ports of a routed network that do
+    /// not name it, and ports of other hosts with the first IPv6 address of a network.
     pub fn conditions(&self) -> Option<Json> {
         let focus = self.focus.as_ref()?;
         let pair = |column: &str, key: &str, value: &str| json!([column, "includes", ["map", [[key, value]]]]);
