@@ -10,8 +10,9 @@
 //! [`Reconciler::next`] says the next [`Step`]; the edge does it and answers with [`Reconciler::computed`], [`observed`] or
 //! [`applied`]. One pass runs at a time; what arrives meanwhile is one more pass afterwards, however much it was.
 //!
-//! Until the Northbound database has been read completely nothing of OVN is concluded from what is missing: only the host's own
-//! prefixes are announced, and nothing is removed. Afterwards a database that is away changes nothing.
+//! Until the Northbound database has been read completely nothing of OVN is concluded from what is missing: nothing is removed, and
+//! beside the host's own prefixes only that is announced which rows say that have been read ([`Reconciler::set_partial`]).
+//! Afterwards a database that is away changes nothing.
 //!
 //! [`observed`]: Reconciler::observed
 //! [`applied`]: Reconciler::applied
@@ -78,8 +79,10 @@ pub struct Reconciler {
     /// Steps that were decided and wait to be fetched.
     queue: Vec<Step>,
     dirty: bool,
-    /// Whether the rows and facts may be used: the first dumps were complete. Never set back.
+    /// Whether the rows and facts may be used: the first dumps were complete, perhaps of a part of the rows. Never set back.
     sighted: bool,
+    /// Other rows are still to come.
+    partial: bool,
     /// There is no `[ovn]` section: nothing to wait for.
     plain: bool,
     desired: Arc<Desired>,
@@ -125,6 +128,7 @@ impl Reconciler {
             queue: Vec::new(),
             dirty: true,
             sighted: false,
+            partial: false,
             plain: !ovn,
             desired: Arc::default(),
             settled: false,
@@ -144,13 +148,23 @@ impl Reconciler {
         }
     }
 
-    /// Rows, facts or options changed. `usable` says whether both databases have been read completely at least once.
+    /// Rows, facts or options changed. `usable` says whether both databases have been read at least once.
     pub fn inputs_changed(&mut self, now: Instant, usable: bool) {
         if usable && !self.sighted {
             self.sighted = true;
             self.observe_at = Some(now);
         }
         self.dirty = true;
+    }
+
+    /// Whether the rows that may be used are only those that concern this host at first sight. What they say is done; that others
+    /// say nothing means nothing yet, so that nothing is removed, and neighbours are not told that this is all.
+    pub fn set_partial(&mut self, partial: bool) {
+        if self.partial != partial {
+            self.partial = partial;
+            self.settled = false;
+            self.dirty = true;
+        }
     }
 
     /// The host's own prefixes changed.
@@ -281,7 +295,10 @@ impl Reconciler {
         self.start(now, difference);
     }
 
-    fn start(&mut self, now: Instant, difference: Diff) {
+    fn start(&mut self, now: Instant, mut difference: Diff) {
+        if self.partial {
+            difference.remove.clear();
+        }
         let none = Routes::new();
         let wanted = if self.drain == Drain::Withdrawn { &none } else { &self.desired.routes };
         let plan = Plan::new(difference, &self.announced, wanted);
@@ -373,7 +390,7 @@ impl Reconciler {
     }
 
     fn announce(&mut self, prefixes: impl Iterator<Item = IpNet>) {
-        let complete = self.sighted || self.plain;
+        let complete = self.sees_all() || self.plain;
         let mut prefixes: BTreeSet<IpNet> = prefixes.collect();
         if self.drain != Drain::Withdrawn {
             // The host's own prefixes need no wiring of ours.
@@ -424,8 +441,8 @@ impl Reconciler {
     }
 
     /// Whether the databases have been read completely once.
-    pub fn sighted(&self) -> bool {
-        self.sighted
+    pub fn sees_all(&self) -> bool {
+        self.sighted && !self.partial
     }
 
     /// Whether traffic is being moved away, or has been.

@@ -312,3 +312,33 @@ fn another_northbound_database_replaces_the_first_one_row_by_row() {
         assert!(!exposed("203.0.113.10"), "nobody will ever say that this row is gone");
     });
 }
+
+/// After a start this host's rows are looked at first, and no condition finds a list of chassis that begins with this host.
+#[test]
+fn what_no_condition_finds_comes_with_all_the_other_rows() {
+    in_namespace(|| {
+        const NB: &str = "/usr/share/ovn/ovn-nb.ovsschema";
+        const OVS: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+        let (Some(nb), Some(ovs)) = (Database::start(NB), Database::start(OVS)) else { return };
+        nb.bind_port("203.0.113.10");
+        let nbctl = |arguments: &str| nb.ctl("ovn-nbctl", &arguments.split(' ').collect::<Vec<_>>());
+        nbctl("lsp-add neutron-1 moving -- lsp-set-options moving requested-chassis=hv1,hv2");
+        nb.ctl("ovn-nbctl", &["lsp-set-addresses", "moving", "02:00:00:00:00:02 203.0.113.11"]);
+        nbctl("set Logical_Switch_Port moving external_ids:neutron\\:network_name=neutron-1 up=false");
+        let vsctl = |arguments: &str| ovs.ctl("ovs-vsctl", &arguments.split(' ').collect::<Vec<_>>());
+        vsctl("--no-wait init");
+        vsctl("--no-wait set Open_vSwitch . external_ids:system-id=hv1 external_ids:hostname=hv1");
+        vsctl("--no-wait set Open_vSwitch . external_ids:ovn-bridge-mappings=physnet1:br-none");
+        let daemon = |monitor: &str| {
+            let (nb, ovs) = (nb.remote(), ovs.remote());
+            Daemon::start(&format!("[ovn]\nnb = \"{nb}\"\novs = \"{ovs}\"\nmonitor = \"{monitor}\""))
+        };
+        let conditional = daemon("conditional");
+        eventually("this host's port is exposed", || conditional.says(&["show", "exposures"], "203.0.113.10"));
+        assert!(!conditional.says(&["show", "exposures"], "203.0.113.11"), "who asks for all rows has to find more");
+        drop(conditional);
+        let all = daemon("all");
+        eventually("this host's port is exposed", || all.says(&["show", "exposures"], "203.0.113.10"));
+        eventually("the other one is, too", || all.says(&["show", "exposures"], "203.0.113.11"));
+    });
+}

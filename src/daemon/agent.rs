@@ -113,7 +113,7 @@ impl Agent {
         notify_ready();
         while !self.stopping {
             self.work().await;
-            if self.reconciler.sighted()
+            if self.reconciler.sees_all()
                 && self.reconciler.failed().is_empty()
                 && let Some(ovn) = &mut self.ovn
             {
@@ -327,6 +327,7 @@ impl Agent {
 
     pub(super) fn inputs_changed(&mut self, now: Instant) {
         if let Some(ovn) = &self.ovn {
+            self.reconciler.set_partial(ovn.partial());
             self.reconciler.inputs_changed(now, ovn.usable());
         }
     }

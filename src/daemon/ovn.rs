@@ -47,6 +47,8 @@ pub(super) struct Ovn {
     pub(super) ovs: Link,
     pub(super) nb: Option<Link>,
     nb_remotes: Vec<Remote>,
+    /// The view is that of the rows which concern this host at first sight; all are being read.
+    partial: bool,
     scope: Scope,
     /// Rows that concern this host and were touched since the desired state was computed.
     touched: Vec<Touched>,
@@ -79,6 +81,8 @@ pub(super) struct Link {
     selecting: bool,
     /// It has taken the place of another one, whose rows stand until this one has been read completely.
     replaces: bool,
+    /// It is asked only for the rows that concern this host.
+    conditional: bool,
 }
 
 impl Link {
@@ -90,6 +94,7 @@ impl Link {
             selected: false,
             selecting: false,
             replaces: false,
+            conditional: false,
         }
     }
 
@@ -152,6 +157,7 @@ impl Ovn {
             ovs: Link::new(config, None),
             nb: None,
             nb_remotes: Vec::new(),
+            partial: false,
             scope: Scope::default(),
             touched: Vec::new(),
             others_changed: true,
@@ -172,23 +178,39 @@ impl Ovn {
     }
 
     /// Follows the Northbound database at these remotes.
+    ///
+    /// The first look is at the rows that concern this host, whether or not all are to be followed: a server of a large cloud needs
+    /// seconds to write all, and sends none before the last is written.
     fn follow(&mut self, remotes: Vec<Remote>) {
         let tls = self.settings.tls.as_ref().map(|tls| TlsFiles {
             key: tls.key.clone(),
             certificate: tls.certificate.clone(),
             ca: tls.ca.clone(),
         });
+        // A new place is a new database: what the old one said stands until the new one has been read completely.
+        let seen = self.nb.as_ref().is_some_and(|nb| nb.seen);
+        let selected = self.nb.as_ref().is_some_and(|nb| nb.seen && nb.selected);
+        let conditional = self.settings.monitor == Monitor::Conditional || !selected;
         let mut tables = nb::tables();
-        if self.settings.monitor == Monitor::Conditional {
+        if conditional {
             // Until it is known which rows concern this host: none.
             let none = self.view.conditions().unwrap_or_else(|| serde_json::json!([false]));
             tables.iter_mut().filter(|spec| *spec.name == *PORTS).for_each(|spec| spec.condition = Some(none.clone()));
         }
         self.nb_remotes.clone_from(&remotes);
         let config = Config { shuffle: true, seed: self.seed, ..Config::new("OVN_Northbound", remotes, tables) };
-        // A new place is a new database: what the old one said stands until the new one has been read completely.
-        let seen = self.nb.as_ref().is_some_and(|nb| nb.seen);
-        self.nb = Some(Link { seen, selected: seen, replaces: seen, ..Link::new(config, tls) });
+        self.nb = Some(Link { seen, selected, replaces: seen, conditional, ..Link::new(config, tls) });
+    }
+
+    /// The rows that concern this host are there: goes on to all, unless these are all that is wanted.
+    fn widen(&mut self) {
+        if self.settings.monitor == Monitor::All {
+            self.partial = true;
+            self.follow(self.nb_remotes.clone());
+            if let Some(link) = &mut self.nb {
+                link.down = Some("this host's rows have been read, the others are to follow".to_owned());
+            }
+        }
     }
 
     /// Records from now on.
@@ -231,7 +253,12 @@ impl Ovn {
         }
     }
 
-    /// Both databases have been read completely at least once.
+    /// The view is that of the rows which concern this host at first sight.
+    pub(super) fn partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Both databases have been read at least once; the Northbound one perhaps in [part](Self::partial).
     pub(super) fn usable(&self) -> bool {
         self.ovs.seen
             && self.nb.as_ref().is_some_and(|nb| nb.seen && nb.selected)
@@ -251,6 +278,7 @@ impl Ovn {
                 Event::Synced { .. } if std::mem::take(&mut link.replaces) => {
                     look(&mut self.view, &self.facts.chassis, link.client.database());
                     concerns = true;
+                    self.partial = false;
                     self.others_changed = true;
                 }
                 // All rows will be looked at once it is known for whom.
@@ -278,7 +306,11 @@ impl Ovn {
     /// Asks for the rows that concern this host now, if not for all. Answers whether those asked for have come for the first time.
     fn select(&mut self) -> bool {
         let Some(link) = &mut self.nb else { return false };
-        if self.settings.monitor == Monitor::Conditional && self.view.focus().is_some() && !link.replaces {
+        if link.conditional && !link.replaces {
+            if self.view.focus().is_none() {
+                // No rows were asked for yet; that none have come says nothing.
+                return false;
+            }
             link.selecting |= link.client.conversation().set_condition(PORTS, self.view.conditions());
             if link.selecting {
                 return false;
@@ -287,6 +319,9 @@ impl Ovn {
         let first = link.client.is_synced() && !link.selected;
         link.selected |= first;
         self.others_changed |= first;
+        if first {
+            self.widen();
+        }
         first
     }
 

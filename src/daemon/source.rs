@@ -174,7 +174,7 @@ impl Agent {
         warnings.extend(failed.iter().map(|(key, why)| format!("cannot make {key:?}: {why}")));
         let mut not_ready = Vec::new();
         if let Some(ovn) = &self.ovn {
-            if !self.reconciler.sighted() {
+            if !self.reconciler.sees_all() {
                 not_ready.push("the databases have not been read completely yet".to_owned());
             }
             for warning in ovn.view.bad() {

@@ -151,6 +151,26 @@ fn stale_objects_of_a_former_run_are_removed_after_the_first_dump() {
 }
 
 #[test]
+fn what_some_of_the_rows_say_is_done_and_what_they_do_not_say_is_not() {
+    let mut world = World::new();
+    let stale = rule("192.0.2.9/32");
+    world.objects.insert(stale.clone(), Spec::Present);
+    world.reconciler.set_partial(true);
+    world.want(&["192.0.2.1/32"]);
+    assert_eq!(world.told, BTreeSet::from([prefix("192.0.2.1/32")]));
+    assert!(!world.complete, "neighbours keep what a former run has told them");
+    world.wait(Duration::from_secs(3600));
+    world.want(&["192.0.2.2/32"]);
+    assert_eq!(world.told, BTreeSet::from([prefix("192.0.2.2/32")]), "a row that went was there");
+    assert_eq!(world.objects.len(), 3, "nothing was removed");
+
+    world.reconciler.set_partial(false);
+    world.want(&["192.0.2.2/32"]);
+    assert!(world.complete);
+    assert_eq!(world.objects.keys().collect::<Vec<_>>(), [&rule("192.0.2.2/32")]);
+}
+
+#[test]
 fn a_failed_object_holds_back_only_what_needs_it_and_is_retried_with_growing_waits() {
     let mut world = World::new();
     world.broken.insert(rule("192.0.2.2/32"));
