@@ -4,7 +4,8 @@
 //! keys per socket, so such an interface has a listening socket of its own beside the one for all addresses; and so has one that a
 //! numbered peer is bound to, because an accepted connection does not say where it came in. Both need
 //! `SO_REUSEPORT`, and among such sockets Linux takes the first that fits, not the one that fits best: those of interfaces have to be
-//! opened first, and the general one again whenever one of them comes later.
+//! opened first, and the general one again whenever one of them comes later. What comes in on such an interface never gets to the
+//! general socket, so that one has the keys of all neighbours that are not bound elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -238,7 +239,8 @@ impl Sockets {
         self.0.entry((address, interface.map(str::to_owned))).or_default().extend(key);
     }
 
-    fn finish(self) -> BTreeMap<Key, Vec<Signing>> {
+    fn finish(mut self) -> BTreeMap<Key, Vec<Signing>> {
+        self.share_general_keys();
         let bound: BTreeSet<SocketAddr> =
             self.0.keys().filter(|(_, interface)| interface.is_some()).map(|(address, _)| *address).collect();
         let key = |address, interface: Option<String>| Key {
@@ -250,6 +252,23 @@ impl Sockets {
             }),
         };
         self.0.into_iter().map(|((address, interface), keys)| (key(address, interface), keys)).collect()
+    }
+
+    /// Gives sockets of interfaces the keys of the general one with the same address. Without them a neighbour that is bound to no
+    /// interface could not sign there, and worse, need not.
+    fn share_general_keys(&mut self) {
+        let of_place = |((address, interface), keys): (&Place, &Vec<Signing>)| {
+            interface.is_none().then(|| (*address, keys.clone()))
+        };
+        let general: BTreeMap<SocketAddr, Vec<Signing>> = self.0.iter().filter_map(of_place).collect();
+        for ((address, interface), keys) in &mut self.0 {
+            let Some(more) = general.get(address).filter(|_| interface.is_some()) else { continue };
+            for key in more {
+                if !keys.iter().any(|own| own.whose == key.whose) {
+                    keys.push(key.clone());
+                }
+            }
+        }
     }
 }
 
@@ -356,6 +375,32 @@ mod tests {
             ("[::]:179".into(), None, false, 0),
         ];
         assert_eq!(sockets(vec![numbered(Some("eth1"))]), expected);
+    }
+
+    #[test]
+    fn a_socket_of_an_interface_knows_the_keys_of_all_that_may_come_in_there() {
+        let signed = |address, secret: &str, bind: Option<&str>| PeerConfig {
+            bind_interface: bind.map(str::to_owned),
+            password: Some(Secret::new(secret)),
+            ..PeerConfig::new(address, RemoteAs::Internal)
+        };
+        let v6 = |n| PeerAddress::Numbered(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n).into());
+        let peers = vec![
+            signed(PeerAddress::Interface("eth1".into()), "link", None),
+            signed(v6(1), "anywhere", None),
+            signed(v6(2), "elsewhere", Some("eth2")),
+            numbered(None),
+        ];
+        let config = Config { peers, ..Config::new(SpeakerConfig::new(65001, [10, 0, 0, 1].into())) };
+        let whose = |interface: Option<&str>| {
+            let found =
+                wanted(&config).into_iter().find(|(key, _)| key.address.is_ipv6() && key.interface_name() == interface);
+            found.map(|(_, keys)| keys.into_iter().map(|key| key.whose).collect::<Vec<_>>())
+        };
+        let address = |n| KeyFor::Address(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n).into());
+        assert_eq!(whose(None), Some(vec![address(1)]));
+        assert_eq!(whose(Some("eth1")), Some(vec![KeyFor::LinkLocal, address(1)]));
+        assert_eq!(whose(Some("eth2")), Some(vec![address(2), address(1)]));
     }
 
     #[test]
