@@ -203,6 +203,18 @@ impl Session {
         matches!(opening.dial, Dial::Connecting { conn: ours, .. } if ours == conn)
     }
 
+    /// What was agreed on a connection: there as soon as both OPENs are, also while it waits for the outcome of a collision.
+    pub(crate) fn negotiated(&self, conn: ConnId) -> Option<&Negotiated> {
+        match &self.state {
+            State::Idle { .. } => None,
+            State::Opening(opening) => opening.connections().find(|c| c.id == conn).and_then(|c| match &c.stage {
+                Stage::OpenSent { .. } => None,
+                Stage::OpenConfirm { negotiated, .. } => Some(&**negotiated),
+            }),
+            State::Established(up) => (up.id == conn).then_some(&*up.negotiated),
+        }
+    }
+
     /// Goes to another state: connections the new one does not have are closed.
     pub(super) fn enter(&mut self, next: State) {
         let kept = next.connections();

@@ -15,8 +15,6 @@ pub(super) struct Connection {
     pub(super) inbox: BytesMut,
     /// Messages of the session itself, in order. Never more than a handful: the state machine sends nothing twice.
     control: VecDeque<Message>,
-    /// How the peer's messages are to be read.
-    pub(super) receive: Context,
     /// How ours are to be written.
     pub(super) send: Context,
     /// The driver has been told that there is something to write, and has not come for it yet.
@@ -31,7 +29,6 @@ impl Connection {
             ends,
             inbox: BytesMut::new(),
             control: VecDeque::new(),
-            receive: Context::default(),
             send: Context::default(),
             announced: false,
             acknowledged: true,

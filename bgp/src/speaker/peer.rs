@@ -16,7 +16,7 @@ use crate::rib::{
 use crate::session::{Action, Cease, ConnId, Ends, Event as SessionEvent, Helper, Kept, Negotiated, Session};
 use crate::speaker::event::Event;
 use crate::types::{Families, Family, Prefix};
-use crate::wire::{self, Message, Notification, RouteRefresh, Treatment, Update};
+use crate::wire::{self, Context, Message, Notification, RouteRefresh, Treatment, Update};
 
 /// The most octets of a message that an event quotes.
 const QUOTED: usize = 4096;
@@ -184,12 +184,14 @@ impl Peer {
             connection.inbox.extend_from_slice(bytes);
             self.counters.bytes_received += bytes.len() as u64;
         }
+        let before_the_open = Context::default();
         while let Some(connection) = self.connections.get_mut(&conn) {
-            let (result, quote) = match wire::frame(&connection.inbox, connection.receive.max_len()) {
+            let context = self.session.negotiated(conn).map_or(&before_the_open, |negotiated| &negotiated.receive);
+            let (result, quote) = match wire::frame(&connection.inbox, context.max_len()) {
                 Ok(None) => break,
                 Ok(Some(length)) => {
                     let message = connection.inbox.split_to(length);
-                    (wire::decode(&message, &connection.receive), message)
+                    (wire::decode(&message, context), message)
                 }
                 // Nothing that follows can be trusted.
                 Err(error) => (Err(error), std::mem::take(&mut connection.inbox)),
@@ -288,7 +290,6 @@ impl Peer {
         out: &mut Vec<Output>,
     ) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.receive = negotiated.receive.clone();
             connection.send = negotiated.send.clone();
         }
         let gone = self.helper.up(now, &negotiated);

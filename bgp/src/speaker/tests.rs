@@ -544,6 +544,24 @@ fn a_peer_that_comes_again_and_again_is_damped() {
     assert!(play.speaker.refused_connections() > 29_000);
 }
 
+/// Who has chosen a connection sends routes on it, while for us it still waits for the one that would win.
+#[test]
+fn what_comes_on_a_connection_that_waits_is_read_as_agreed() {
+    let mut play = Play::new(peer_config());
+    let (dialled, _) = play.dials[0];
+    play.speaker.handle(play.now, Input::Connected { conn: dialled, ends: ends() });
+    play.speaker.accept(play.now, ends(), None).unwrap();
+    play.conn = Some(dialled);
+    let families = vec![Capability::Multiprotocol { afi: 1, safi: 1 }];
+    play.say(&Message::Open(Open::new(PEER_AS, 90, Ipv4Addr::new(10, 0, 0, 2), families)));
+    play.say(&Message::Keepalive);
+    assert_eq!(play.state(), "OpenConfirm", "the peer has the higher identifier: its own connection would win");
+    play.announce(0..3);
+    assert_eq!(play.state(), "Established");
+    let learned: Vec<_> = play.speaker.learned().iter().map(|route| route.as_path.clone()).collect();
+    assert_eq!(learned, vec![PEER_AS.to_string(); 3], "AS numbers of four octets were agreed");
+}
+
 #[test]
 fn strangers_are_refused_with_a_word_to_the_log() {
     let mut play = Play::new(peer_config());
