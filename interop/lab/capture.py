@@ -26,7 +26,7 @@ class Capture:
 
     @property
     def file(self) -> Path:
-        return self.node.share / f"{self.name}.pcap"
+        return self.node.file(f"{self.name}.pcap")
 
     def __enter__(self) -> "Capture":
         self.start()
@@ -66,6 +66,22 @@ class Capture:
             timeout=300.0,
         ).stdout  # fmt: skip
         return [line.split("\t") for line in out.splitlines()]
+
+    def messages(self, display_filter: str) -> list[bytes]:
+        """The BGP messages in the TCP streams that `display_filter` leaves of one direction; also those above 4096 octets, which
+        tshark does not decode."""
+        streams: dict[str, dict[int, bytes]] = {}
+        for stream, place, payload in self.decode(f"tcp.len > 0 && ({display_filter})", "tcp.stream", "tcp.seq", "tcp.payload"):
+            streams.setdefault(stream, {})[int(place)] = bytes.fromhex(payload.replace(":", ""))
+        found = []
+        for segments in streams.values():
+            octets = b""
+            for place in sorted(segments):  # numbers are relative: the first octet is 1
+                octets += segments[place][max(0, len(octets) + 1 - place) :]
+            while len(octets) >= 19 and len(octets) >= (length := int.from_bytes(octets[16:18], "big")) >= 19:
+                found.append(octets[:length])
+                octets = octets[length:]
+        return found
 
     def packets(self, display_filter: str = "bgp") -> list[dict]:
         """tshark's whole decoding of the packets that match."""

@@ -121,8 +121,10 @@ def _build(engine: Engine, recipe: Recipe) -> None:
         run(["rm", "-rf", "--one-file-system", str(scratch)], timeout=120.0)
 
 
-def _mirror() -> str:
-    """The mirror this machine's own packages come from."""
+def mirror() -> str:
+    """The mirror that was named, else that of this machine's own packages."""
+    if named := os.environ.get("DEBIAN_MIRROR"):
+        return named
     apt = Path("/etc/apt")
     for file in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
         text = file.read_text() if file.is_file() else ""
@@ -136,5 +138,4 @@ def _mirror() -> str:
 def _bootstrap(recipe: Recipe, tar: Path, scratch: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise LabError("mmdebstrap is not installed (`make deps` installs it)")
-    mirror = os.environ.get("DEBIAN_MIRROR") or _mirror()
-    run(recipe.mmdebstrap(tar, mirror), timeout=1200.0, env={**os.environ, "TMPDIR": str(scratch)})
+    run(recipe.mmdebstrap(tar, mirror()), timeout=1200.0, env={**os.environ, "TMPDIR": str(scratch)})

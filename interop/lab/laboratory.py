@@ -130,6 +130,10 @@ class Node:
         if mode is not None:
             self.run(["chmod", f"{mode:o}", path])
 
+    def file(self, name: str) -> Path:
+        """A file of the node's /lab, as it is now, where this machine can read it."""
+        return self.share / name
+
     def log(self, name: str) -> str:
         path = self.share / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""

@@ -36,17 +36,17 @@ def check() -> Engine:
 
 
 def images_for(engine: Engine, wanted: list[str], say=lambda text: None) -> dict[str, str]:
-    """Builds what is missing. The images (and kernels, `vm:IMAGE`) that cannot be had, each with its reason."""
+    """Builds what is missing. The images (and kernels, `vm:IMAGE:RELEASE`) that cannot be had, each with its reason."""
     missing: dict[str, str] = {}
 
     def get(name: str) -> None:
         try:
             if not name.startswith("vm:"):
                 images.ensure(engine, name, say)
-            elif name.removeprefix("vm:") not in missing:
-                vm.prepare(engine, name.removeprefix("vm:"), say)
+            elif (image := name.split(":")[1]) not in missing:
+                vm.prepare(engine, image, name.split(":")[2], say)
             else:
-                missing[name] = missing[name.removeprefix("vm:")]
+                missing[name] = missing[image]
         except (LabError, OSError) as reason:
             missing[name] = _first(str(reason))
 

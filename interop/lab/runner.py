@@ -140,10 +140,10 @@ def run_many(options: argparse.Namespace) -> int:
 
 
 def images_of(scenario: Scenario) -> set[str]:
-    """What must be there before a scenario starts: images, and a kernel for an image (`vm:` before its name)."""
+    """What must be there before a scenario starts: images, and a release's kernel for an image (`vm:IMAGE:RELEASE`)."""
     described = scenario.topology()
     wanted = {node.image for node in described.nodes}
-    return wanted | ({f"vm:{name}" for name in wanted} if described.kernel else set())
+    return wanted | ({f"vm:{name}:{vm.release(described.kernel)}" for name in wanted} if described.kernel else set())
 
 
 def prepare(chosen: list[Scenario]) -> tuple[str, dict[str, str]]:

@@ -60,14 +60,15 @@ class Topology:
     nodes: list[Node]
     links: list[Link] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
-    # In a virtual machine with Debian's kernel instead of containers, with these files below /opt: see vm.py.
-    kernel: bool = False
+    # In a virtual machine with Debian's kernel (that of the release named) instead of containers, with these files below /opt: see vm.py.
+    kernel: bool | str = False
     files: tuple[Path, ...] = ()
 
 
-def pair(image_a: str = "cloud", image_b: str = "cloud", a: str = "host", b: str = "leaf") -> Topology:
+def pair(image_a: str = "cloud", image_b: str = "cloud", a: str = "host", b: str = "leaf", kernel: bool | str = False) -> Topology:
     """Two speakers on one cable: our host and a leaf."""
     return Topology(
+        kernel=kernel,
         nodes=[Node(a, image_a), Node(b, image_b)],
         links=[Link(f"{a}:eth1 10.0.1.2/30 fd00:1::2/64", f"{b}:eth1 10.0.1.1/30 fd00:1::1/64")],
     )

@@ -2,6 +2,7 @@
 kernel datapath of OVS).
 
     TOPOLOGY = topology.first_light(kernel=True)      # in a scenario: the same nodes, but inside one virtual machine
+    Topology(…, kernel="trixie-backports")            # with the kernel of another release (see `STABLE`)
 
 Nothing is emulated but the processor (`-accel tcg`: no nested virtualisation is needed). The root file system is the image that
 containers use, unpacked into memory by the kernel (an initramfs); a node is a set of namespaces in there. An agent at the second
@@ -32,8 +33,13 @@ from .shell import Impossible, LabError, patience, run, wait_for
 
 QEMU = "qemu-system-x86_64"
 PACKAGE = "linux-image-cloud-amd64"
+# What PACKAGE stands for: one package until Linux 7.2, since then one for each part of it.
+PARTS = re.compile(r"linux-(?:image|binary|modules|base)-\d\S*-cloud-amd64")
+# The release whose kernel `kernel=True` means.
+STABLE = "bookworm"
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MODULES = (
-    "8021q", "bridge", "dummy", "geneve", "nf_conntrack_netlink", "openvswitch", "sch_netem", "tun", "veth", "vport-geneve", "vrf",
+    "8021q", "bridge", "cmac", "dummy", "geneve", "nf_conntrack_netlink", "openvswitch", "sch_netem", "tun", "veth", "vport-geneve", "vrf",
 )  # fmt: skip
 INIT = Path(__file__).resolve().parent.parent / "vm" / "init"
 BOOT_LOG = "boot.log"
@@ -46,12 +52,17 @@ def why_not() -> str:
     """Why there can be no such laboratory on this machine; empty if there can."""
     if shutil.which(QEMU) is None:
         return f"{QEMU} is not installed (Debian: apt-get install --no-install-recommends qemu-system-x86)"
-    if not (_kernel_home() / "vmlinuz").exists() and shutil.which("apt-get") is None:
+    if shutil.which("apt-get") is None:
         return "Debian's kernel package is fetched with apt-get, which is not there"
     return ""
 
 
-def prepare(engine: Engine, image: str, say) -> None:
+def release(kernel: bool | str) -> str:
+    """The Debian release a topology's `kernel` is from."""
+    return kernel if isinstance(kernel, str) else STABLE
+
+
+def prepare(engine: Engine, image: str, suite: str, say) -> None:
     """Everything but the machine itself; `Impossible` if it cannot be had here."""
     why = why_not()
     free = re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())
@@ -60,7 +71,7 @@ def prepare(engine: Engine, image: str, say) -> None:
     if why:
         raise Impossible(why)
     try:
-        _root(engine, image, say)
+        _root(engine, image, suite, say)
     except Impossible:
         raise
     except (LabError, OSError) as failure:
@@ -70,40 +81,62 @@ def prepare(engine: Engine, image: str, say) -> None:
 # Kernel and root file system ------------------------------------------------------------------------------------------
 
 
-def _kernel_home() -> Path:
-    return CACHE / "kernel"
+class Apt:
+    """apt with one release and nothing else: neither this machine's sources nor what is installed here."""
+
+    def __init__(self, home: Path, suite: str) -> None:
+        for folder in ("lists/partial", "archives/partial"):
+            (home / folder).mkdir(parents=True)
+        signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+        (home / "sources.list").write_text(f"deb {signed}{images.mirror()} {suite} main\n")
+        options = {
+            "APT::Architecture": "amd64", "APT::Sandbox::User": "root", "Acquire::Languages": "none", "Acquire::Retries": "5",
+            "Dir::Etc::SourceList": home / "sources.list", "Dir::Etc::SourceParts": "/dev/null", "Dir::Etc::PreferencesParts": "/dev/null",
+            "Dir::State::Lists": home / "lists", "Dir::State::Status": "/dev/null", "Dir::Cache": home, "Dir::Cache::Archives": home / "archives",
+        }  # fmt: skip
+        self._home = home
+        self._options = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        run(["apt-get", "-q", *self._options, "update"], timeout=300.0)
+
+    def parts(self, package: str, wanted: re.Pattern[str]) -> set[str]:
+        """What a package needs, and that in turn, as far as it has one of the names wanted."""
+        found: set[str] = set()
+        queue = {package}
+        while queue:
+            said = run(["apt-cache", *self._options, "depends", "--important", queue.pop()]).stdout
+            new = {name for name in re.findall(r"Depends: (\S+)", said) if wanted.fullmatch(name)} - found
+            found |= new
+            queue |= new
+        return found
+
+    def unpack(self, packages: set[str], target: Path) -> None:
+        folder = shlex.quote(str(self._home / "archives"))
+        run(["sh", "-c", f"cd {folder} && apt-get -q {shlex.join(self._options)} download {shlex.join(sorted(packages))}"], timeout=600.0)
+        for archive in (self._home / "archives").glob("*.deb"):
+            run(["dpkg-deb", "-x", str(archive), str(target)])
 
 
-def _package() -> str:
-    """The package the meta-package stands for now."""
-    found = re.search(r"Depends: (linux-image-\S+)", run(["apt-cache", "depends", PACKAGE], check=False).stdout)
-    return found.group(1) if found else ""
-
-
-def _fetch_kernel(say) -> Path:
-    """Debian's kernel for virtual machines with the modules we need, from the machine's own archive, unpacked once."""
-    home = _kernel_home()
+def _fetch_kernel(suite: str, say) -> Path:
+    """A release's newest kernel for virtual machines with the modules we need, from the images' archive, unpacked once."""
+    home = CACHE / f"kernel-{suite}"
     if (home / "vmlinuz").exists():
         return home
-    package = _package() or (run(["apt-get", "-q", "update"], check=False, timeout=300.0) and _package())
-    if not package:
-        raise LabError(f"apt knows no package {PACKAGE}: is this Debian?")
-    say(f"fetching {package} …")
-    part = CACHE / "kernel.part"
+    part = CACHE / f"kernel-{suite}.part"
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    part.chmod(0o777)  # apt drops its privileges before it fetches
-    run(["sh", "-c", f"cd {shlex.quote(str(part))} && apt-get -q -o Acquire::Retries=5 download {package}"], timeout=300.0)
-    (archive,) = part.glob("*.deb")
-    run(["dpkg-deb", "-x", str(archive), str(part)])
-    archive.unlink()
-    (image,) = (part / "boot").glob("vmlinuz-*")
-    version = image.name.removeprefix("vmlinuz-")
+    apt = Apt(part / "apt", suite)
+    packages = apt.parts(PACKAGE, PARTS)
+    if not packages:
+        raise LabError(f"{suite} has no package {PACKAGE}")
+    say(f"fetching {', '.join(sorted(packages))} from {suite} …")
+    apt.unpack(packages, part)
+    shutil.rmtree(part / "apt")
+    modules = next(path for path in (part / "usr/lib/modules", part / "lib/modules") if path.exists())
+    (version,) = (path.name for path in modules.iterdir())
+    image = next(path for path in (part / "boot" / f"vmlinuz-{version}", modules / version / "vmlinuz") if path.exists())
     image.rename(part / "vmlinuz")
     (part / "version").write_text(version)
-    source = next(path for path in (part / "lib/modules", part / "usr/lib/modules") if path.exists()).parent
-    if source != part / "lib":
-        source.rename(part / "lib")
+    if modules.parent != part / "lib":
+        modules.parent.rename(part / "lib")
     run(["depmod", "-b", str(part), version])
     shutil.rmtree(home, ignore_errors=True)
     part.rename(home)
@@ -168,18 +201,18 @@ class Archive:
         self.add("TRAILER!!!", 0)
 
 
-def _root(engine: Engine, image: str, say) -> tuple[Path, Path]:
+def _root(engine: Engine, image: str, suite: str, say) -> tuple[Path, Path]:
     """Kernel, and the root file system as an archive that it unpacks; both made once and kept."""
     CACHE.mkdir(parents=True, exist_ok=True)
     reference = images.ensure(engine, image, say)
     with open(CACHE / "vm.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        home = _fetch_kernel(say)
+        home = _fetch_kernel(suite, say)
         version = (home / "version").read_text()
-        archive = CACHE / f"vm-{image}-{images.RECIPES[image].tag}-{version}.cpio"
+        archive = CACHE / f"vm-{image}.{suite}.{images.RECIPES[image].tag}-{version}.cpio"
         if not archive.exists():
             say(f"making a root file system for kernel {version} …")
-            for old in CACHE.glob(f"vm-{image}-*.cpio"):
+            for old in CACHE.glob(f"vm-{image}.{suite}.*.cpio"):
                 old.unlink()
             part = archive.with_suffix(".part")
             with open(part, "wb") as out:
@@ -345,6 +378,11 @@ class Guest(Node):
         text = self.run(f"cat /lab/{name}.pid 2>/dev/null", check=False).strip()
         return int(text) if text.isdigit() else None
 
+    def file(self, name: str) -> Path:
+        target = self.share / name
+        target.write_bytes(base64.b64decode(self.run(f"base64 -w 0 /lab/{shlex.quote(name)}")))
+        return target
+
     def log(self, name: str) -> str:
         return self.run(f"cat /lab/{name}.log 2>/dev/null", check=False)
 
@@ -365,7 +403,7 @@ class VmLab(Lab):
         from .daemon import binary
 
         (image,) = {node.image for node in self.topology.nodes}
-        kernel, root = _root(self.engine, image, self.say)
+        kernel, root = _root(self.engine, image, release(self.topology.kernel), self.say)
         stripped = self.directory / "ovn-bgpd"
         # The symbols are most of it, and the machine keeps all files in memory.
         if shutil.which("strip") is None or run(["strip", "-o", str(stripped), str(binary())], check=False).returncode != 0:
@@ -376,8 +414,8 @@ class VmLab(Lab):
         self.machine.wait_booted()
         (self.directory / "initrd").unlink()
         self.outside = Guest(self.machine, "outside", 1, self.directory)
-        release = self.outside.run("uname -r").strip()
-        self.say(f"kernel {release} booted in {time.monotonic() - started:.1f} s")
+        running = self.outside.run("uname -r").strip()
+        self.say(f"kernel {running} booted in {time.monotonic() - started:.1f} s")
         for described in self.topology.nodes:
             share = self.directory / described.name
             share.mkdir()
