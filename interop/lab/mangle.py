@@ -76,6 +76,32 @@ def capability(wanted: int, offset: int, bit: int) -> Callable[[bytearray], bool
     return flip
 
 
+def unknown_capability(wanted: int) -> Callable[[bytearray], bool]:
+    """A capability without a value becomes one that nobody knows."""
+
+    def change(message: bytearray) -> bool:
+        changed = False
+        if message[18] == OPEN:
+            for code, at, _ in list(capabilities(message)):
+                if code == wanted:
+                    message[at - 2] = 250
+                    changed = True
+        return changed
+
+    return change
+
+
+def as4_path(message: bytearray) -> bool:
+    """One bit of the last AS number in AS4_PATH."""
+    changed = False
+    if message[18] == UPDATE:
+        for kind, at, length in attributes(message):
+            if kind == 17 and length:
+                message[at + length - 1] ^= 0x01
+                changed = True
+    return changed
+
+
 def origin(message: bytearray) -> bool:
     """The first attribute, ORIGIN, takes a value that no RFC knows."""
     changed = False
@@ -103,6 +129,8 @@ FAULTS = {
     "next-hop": next_hop,
     "multiprotocol": capability(1, 3, 0x02),  # SAFI unicast becomes 3
     "as4": capability(65, 3, 0x01),  # another AS number than the one configured
+    "as4-path": as4_path,
+    "extended-message": unknown_capability(6),
     "extended-next-hop": capability(5, 3, 0x02),  # the SAFI it is for
     "origin": origin,
     "nlri": nlri,
