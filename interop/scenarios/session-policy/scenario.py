@@ -56,6 +56,8 @@ def run(s):
         for side in ("sent", "received"):
             words = neighbor["capabilities"][side]
             s.expect("enhanced route refresh" in words and "extended message" in words, f"{side} by/of {neighbor['neighbor']}: {words}")
+    words = next(n for n in ours.show("neighbors") if n["neighbor"] == "10.0.1.1")["capabilities"]["received"]
+    s.expect("host name leaf" in words, f"the leaf's name is not among its capabilities: {words}")
     if leaf.kind == "FRR":
         leaf.vtysh("clear bgp ipv4 unicast 10.0.1.2 soft in")
         leaf.vtysh("clear bgp ipv6 unicast fd00:1::2 soft in")
