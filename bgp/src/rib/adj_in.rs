@@ -32,6 +32,14 @@ struct Entry {
     stale: bool,
 }
 
+/// Why a route is not in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RefusedEntry {
+    reason: Refused,
+    /// As of an [`Entry`]: it ages like those in use.
+    stale: bool,
+}
+
 /// What one session has told us.
 #[derive(Debug)]
 pub struct AdjIn {
@@ -40,11 +48,13 @@ pub struct AdjIn {
     /// Paths in use of each family.
     counts: [usize; 2],
     /// The reasons for what is not in `paths`, at most [`REFUSED_KEPT`].
-    refused: BTreeMap<Nlri, Refused>,
+    refused: BTreeMap<Nlri, RefusedEntry>,
     /// Routes refused since the session began; counts what `refused` has no room for.
     refused_total: u64,
     /// Families in which something was refused that a new policy may let pass.
     refused_in: Families,
+    /// Families the peer is sending once more (RFC 7313): what is stale there is so since BoRR, and no restart was the reason.
+    refreshing: Families,
     /// Families of which has been said that the limit is near; again when the number was below half of that meanwhile.
     warned: Families,
     /// Families of which has been said that they are above it.
@@ -108,6 +118,7 @@ impl AdjIn {
             refused: BTreeMap::new(),
             refused_total: 0,
             refused_in: Families::NONE,
+            refreshing: Families::NONE,
             warned: Families::NONE,
             above: Families::NONE,
         }
@@ -122,7 +133,11 @@ impl AdjIn {
     pub fn update(&mut self, update: &Update) -> Changes {
         let mut changes = Changes::default();
         if let Some(family) = update.end_of_rib() {
-            changes = self.flush_stale(family);
+            // Between BoRR and EoRR it ends something else: RFC 7313 §4 keeps the two apart, "thereby avoiding any premature cleanup
+            // of stale routes".
+            if !self.refreshing.contains(family) {
+                changes = self.flush_stale(family);
+            }
             changes.end_of_rib = Some(family);
             return changes;
         }
@@ -160,7 +175,7 @@ impl AdjIn {
             }
             match path.clone().and_then(|path| self.context.permitted(&nlri.prefix).map(|()| path)) {
                 Ok(path) => self.insert(*nlri, &path, changes),
-                Err(reason) => self.refuse(*nlri, reason, changes),
+                Err(reason) => self.refuse(*nlri, RefusedEntry { reason, stale: false }, changes),
             }
             self.check_limit(family, changes)?;
         }
@@ -217,12 +232,12 @@ impl AdjIn {
     }
 
     /// A route that is refused replaces the one before all the same: the peer no longer offers that.
-    fn refuse(&mut self, nlri: Nlri, reason: Refused, changes: &mut Changes) {
+    fn refuse(&mut self, nlri: Nlri, entry: RefusedEntry, changes: &mut Changes) {
         self.remove(&nlri, changes);
         self.refused_total += 1;
         self.refused_in = self.refused_in.with(Family::of(&nlri.prefix));
         if self.refused.len() < REFUSED_KEPT || self.refused.contains_key(&nlri) {
-            self.refused.insert(nlri, reason);
+            self.refused.insert(nlri, entry);
         }
     }
 
@@ -246,19 +261,37 @@ impl AdjIn {
 
     /// The session is gone but the peer still forwards: "MUST retain the routes received from the Restarting Speaker … and MUST mark
     /// these routes as stale" (RFC 4724 §4.2). Routes that were stale already go: "to deal with possible consecutive restarts, a
-    /// route (from the peer) previously marked as stale MUST be deleted".
+    /// route (from the peer) previously marked as stale MUST be deleted". Not so those of a refresh that was interrupted: the peer
+    /// has only not come to repeat them.
     pub fn mark_stale(&mut self, family: Family) -> Changes {
-        let changes = self.flush_stale(family);
-        self.begin_refresh(family);
-        changes
+        let twice = if self.refreshing.contains(family) { Changes::default() } else { self.flush_stale(family) };
+        self.keep_stale(family);
+        twice
     }
 
-    /// The peer begins to send everything once more (BoRR, RFC 7313 §4): what it does not repeat until EoRR, that is until
-    /// [`AdjIn::flush_stale`], is gone. If it begins anew before it is done, nothing is lost.
+    /// The same, and what was stale already stays all the same (RFC 9494 §4.2).
+    pub fn keep_stale(&mut self, family: Family) {
+        let is_in = |nlri: &Nlri| Family::of(&nlri.prefix) == family;
+        self.refreshing = self.refreshing.without(family);
+        self.paths.iter_mut().filter(|(nlri, _)| is_in(nlri)).for_each(|(_, entry)| entry.stale = true);
+        self.refused.iter_mut().filter(|(nlri, _)| is_in(nlri)).for_each(|(_, entry)| entry.stale = true);
+    }
+
+    /// The peer begins to send everything once more (BoRR, RFC 7313 §4): what it does not repeat until EoRR is gone. If it begins
+    /// anew before it is done, nothing is lost.
     pub fn begin_refresh(&mut self, family: Family) {
-        for (_, entry) in self.paths.iter_mut().filter(|(nlri, _)| Family::of(&nlri.prefix) == family) {
-            entry.stale = true;
+        self.keep_stale(family);
+        self.refreshing = self.refreshing.with(family);
+    }
+
+    /// The peer has sent everything once more (EoRR, RFC 7313 §4). One "received without a prior receipt of an associated BoRR" is
+    /// ignored: what is stale then waits for End-of-RIB.
+    pub fn end_refresh(&mut self, family: Family) -> Changes {
+        if !self.refreshing.contains(family) {
+            return Changes::default();
         }
+        self.refreshing = self.refreshing.without(family);
+        self.flush_stale(family)
     }
 
     /// The peer has not come back in its restart time, and what is stale stays as a last resort (RFC 9494 §4.2): it gets the
@@ -289,10 +322,12 @@ impl AdjIn {
         changes
     }
 
-    /// What is still stale is gone: at End-of-RIB, EoRR, or when the time is up.
+    /// What is still stale is gone, refused or not: at End-of-RIB, EoRR, or when the time is up.
     pub fn flush_stale(&mut self, family: Family) -> Changes {
-        let is_gone = |nlri: &Nlri, entry: &mut Entry| entry.stale && Family::of(&nlri.prefix) == family;
-        let gone: Vec<_> = self.paths.extract_if(.., is_gone).map(|(nlri, _)| nlri.prefix).collect();
+        let is_in = |nlri: &Nlri| Family::of(&nlri.prefix) == family;
+        self.refused.retain(|nlri, entry| !entry.stale || !is_in(nlri));
+        let gone = self.paths.extract_if(.., |nlri, entry| entry.stale && is_in(nlri));
+        let gone: Vec<_> = gone.map(|(nlri, _)| nlri.prefix).collect();
         *self.count_mut(family) -= gone.len();
         let mut changes = Changes { prefixes: gone, ..Changes::default() };
         changes.sort();
@@ -302,14 +337,14 @@ impl AdjIn {
     /// Goes on with a new session of the same peer, keeping what is stale (RFC 4724 §4.2).
     pub fn resume(&mut self, context: ImportContext) {
         self.context = context;
-        self.refused.clear();
         self.refused_total = 0;
         self.refused_in = Families::NONE;
         (self.warned, self.above) = (Families::NONE, Families::NONE);
     }
 
-    /// Changes the policy of a session that stays up. What is no longer let through goes at once; in the families returned
-    /// something had been refused that may be let through now: ask the peer for a refresh (RFC 2918).
+    /// Changes the policy, of a session that stays up or for routes that wait for the peer's return. What is no longer let through
+    /// goes at once; in the families returned something had been refused that may be let through now: ask the peer for a refresh
+    /// (RFC 2918).
     pub fn reconfigure(&mut self, context: ImportContext) -> (Changes, Families) {
         self.context = context;
         let mut changes = Changes::default();
@@ -317,10 +352,10 @@ impl AdjIn {
         let checks = self.paths.iter().filter_map(|(nlri, entry)| {
             let again = self.context.attributes(&entry.path.attributes).map(drop);
             let verdict = again.and_then(|()| self.context.permitted(&nlri.prefix));
-            verdict.err().map(|reason| (*nlri, reason))
+            verdict.err().map(|reason| (*nlri, RefusedEntry { reason, stale: entry.stale }))
         });
-        for (nlri, reason) in checks.collect::<Vec<_>>() {
-            self.refuse(nlri, reason, &mut changes);
+        for (nlri, entry) in checks.collect::<Vec<_>>() {
+            self.refuse(nlri, entry, &mut changes);
         }
         let _ = Family::ALL.into_iter().try_for_each(|family| self.check_limit(family, &mut changes));
         changes.sort();
@@ -339,9 +374,9 @@ impl AdjIn {
         self.paths.iter().map(|(nlri, entry)| (nlri, &entry.path, entry.stale))
     }
 
-    /// What is not in use and why, sorted; at most [`REFUSED_KEPT`].
-    pub fn refused(&self) -> impl Iterator<Item = (&Nlri, &Refused)> {
-        self.refused.iter()
+    /// What is not in use and why, sorted, and whether it is stale; at most [`REFUSED_KEPT`].
+    pub fn refused(&self) -> impl Iterator<Item = (&Nlri, &Refused, bool)> {
+        self.refused.iter().map(|(nlri, entry)| (nlri, &entry.reason, entry.stale))
     }
 
     /// How many announcements were refused since the session began.
@@ -463,7 +498,7 @@ mod tests {
         let mut adj_in = AdjIn::new(limited(&["permit 0.0.0.0/0"], None));
         let changes = adj_in.update(&announce(&["0.0.0.0/0", "10.0.0.0/8"]));
         assert_eq!(changes, changed(&["0.0.0.0/0"]));
-        let reasons: Vec<_> = adj_in.refused().map(|(nlri, why)| format!("{}: {why}", nlri.prefix)).collect();
+        let reasons: Vec<_> = adj_in.refused().map(|(nlri, why, _)| format!("{}: {why}", nlri.prefix)).collect();
         assert_eq!(reasons, ["10.0.0.0/8: prefix list `in` denies it"]);
         // What was fine and is no longer is withdrawn.
         let mut looped = announce(&["0.0.0.0/0"]);
@@ -486,7 +521,7 @@ mod tests {
             |treatment| Fault { offset: 30, attribute: Some(1), reason: "ORIGIN has value 7".into(), treatment };
         let malformed = Update { faults: vec![fault(Treatment::TreatAsWithdraw)], ..announce(&["10.1.0.0/16"]) };
         assert_eq!(adj_in.update(&malformed), changed(&["10.1.0.0/16"]));
-        let (_, reason) = adj_in.refused().next().unwrap();
+        let (_, reason, _) = adj_in.refused().next().unwrap();
         assert_eq!(reason.to_string(), "its UPDATE is malformed: ORIGIN has value 7");
         let discarded = Update { faults: vec![fault(Treatment::AttributeDiscard)], ..announce(&["10.1.0.0/16"]) };
         assert_eq!(adj_in.update(&discarded), changed(&["10.1.0.0/16"]));
@@ -553,8 +588,47 @@ mod tests {
         adj_in.begin_refresh(Family::Ipv4);
         assert_eq!(in_use(&adj_in), ["10.1.0.0/16 stale", "10.2.0.0/16 stale"]);
         let _ = adj_in.update(&announce(&["10.2.0.0/16"]));
-        assert_eq!(adj_in.flush_stale(Family::Ipv4), changed(&["10.1.0.0/16"]));
+        assert_eq!(adj_in.end_refresh(Family::Ipv4), changed(&["10.1.0.0/16"]));
         assert_eq!(in_use(&adj_in), ["10.2.0.0/16"]);
+    }
+
+    #[test]
+    fn end_of_rib_and_the_end_of_a_refresh_do_not_stand_for_each_other() {
+        let mut adj_in = AdjIn::new(context());
+        let _ = adj_in.update(&announce(&["10.1.0.0/16", "10.2.0.0/16"]));
+        adj_in.begin_refresh(Family::Ipv4);
+        assert_eq!(adj_in.update(&Update::default()).prefixes, [], "the initial End-of-RIB, within a refresh");
+        // The peer restarts before it is done: nothing was stale for a restart before.
+        assert_eq!(adj_in.mark_stale(Family::Ipv4), changed(&[]));
+        adj_in.resume(context());
+        assert_eq!(adj_in.end_refresh(Family::Ipv4), changed(&[]), "no refresh has begun on this session");
+        let _ = adj_in.update(&announce(&["10.2.0.0/16"]));
+        assert_eq!(adj_in.update(&Update::default()).prefixes, changed(&["10.1.0.0/16"]).prefixes);
+    }
+
+    fn refused(adj_in: &AdjIn) -> Vec<String> {
+        adj_in.refused().map(|(n, _, stale)| format!("{}{}", n.prefix, if stale { " stale" } else { "" })).collect()
+    }
+
+    #[test]
+    fn what_is_refused_ages_like_what_is_in_use() {
+        let policy = || limited(&["permit 10.0.0.0/8 le 32"], None);
+        let mut adj_in = AdjIn::new(policy());
+        let _ = adj_in.update(&announce(&["11.1.0.0/16", "11.2.0.0/16", "11.3.0.0/16"]));
+        // By a refresh.
+        adj_in.begin_refresh(Family::Ipv4);
+        let _ = adj_in.update(&announce(&["11.1.0.0/16", "11.2.0.0/16"]));
+        assert_eq!(refused(&adj_in), ["11.1.0.0/16", "11.2.0.0/16", "11.3.0.0/16 stale"]);
+        assert_eq!(adj_in.end_refresh(Family::Ipv6), changed(&[]));
+        assert_eq!(adj_in.end_refresh(Family::Ipv4), changed(&[]), "nobody used it");
+        assert_eq!(refused(&adj_in), ["11.1.0.0/16", "11.2.0.0/16"]);
+        // By a restart.
+        let _ = adj_in.mark_stale(Family::Ipv4);
+        adj_in.resume(policy());
+        let _ = adj_in.update(&announce(&["11.2.0.0/16"]));
+        assert_eq!(refused(&adj_in), ["11.1.0.0/16 stale", "11.2.0.0/16"]);
+        let _ = adj_in.update(&Update::default());
+        assert_eq!(refused(&adj_in), ["11.2.0.0/16"]);
     }
 
     #[test]

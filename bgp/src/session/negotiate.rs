@@ -69,6 +69,14 @@ pub struct LongLivedFamily {
     pub stale_time: Duration,
 }
 
+impl Negotiated {
+    /// Whether the peer has said that it sends End-of-RIB: by the graceful restart capability, whatever else that agrees on (RFC
+    /// 4724 §3).
+    pub fn sends_end_of_rib(&self) -> bool {
+        self.received.iter().any(|capability| matches!(capability, Capability::GracefulRestart { .. }))
+    }
+}
+
 impl PeerRestart {
     /// What is agreed of long-lived graceful restart for `family`.
     pub const fn long_lived(&self, family: Family) -> Option<LongLivedFamily> {

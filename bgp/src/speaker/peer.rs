@@ -340,7 +340,7 @@ impl Peer {
         } else if let Some(adj_in) = &mut self.adj_in {
             for family in Family::ALL {
                 if twice.contains(family) {
-                    adj_in.begin_refresh(family);
+                    adj_in.keep_stale(family);
                 } else {
                     // Twice stale is gone (RFC 4724 §4.2, consecutive restarts).
                     effects.learned.extend(adj_in.mark_stale(family).prefixes);
@@ -413,17 +413,24 @@ impl Peer {
     }
 
     fn refresh(&mut self, refresh: RouteRefresh, effects: &mut Effects, out: &mut Vec<Output>) {
-        // RFC 2918 §4: one for a family that was not announced is ignored.
-        let Some(family) = Family::from_afi_safi(refresh.afi, refresh.safi) else { return };
-        match (refresh.subtype, &mut self.up, &mut self.adj_in) {
-            (0, Some(up), _) => {
+        let (Some(up), Some(adj_in)) = (&mut self.up, &mut self.adj_in) else { return };
+        let Some(family) =
+            Family::from_afi_safi(refresh.afi, refresh.safi).filter(|_| refresh.is_for(&up.negotiated.receive))
+        else {
+            return;
+        };
+        // Without the capability of RFC 7313 the octet is reserved.
+        match if up.negotiated.receive.enhanced_refresh { refresh.subtype } else { RouteRefresh::REQUEST } {
+            RouteRefresh::REQUEST => {
                 up.adj_out.refresh(family);
                 self.announce_routes(out);
             }
-            // RFC 7313 §4: what is not sent again between BoRR and EoRR is gone.
-            (1, Some(_), Some(adj_in)) => adj_in.begin_refresh(family),
-            (2, Some(_), Some(adj_in)) => effects.learned.extend(adj_in.flush_stale(family).prefixes),
-            _ => {}
+            // "A BGP speaker that has received the Graceful Restart Capability from its neighbor MUST ignore any BoRRs for an <AFI,
+            // SAFI> from the neighbor before the speaker receives the EoR" (RFC 7313 §4): the one would purge what the other is
+            // still to confirm.
+            RouteRefresh::BEGIN if up.negotiated.sends_end_of_rib() && !up.end_of_rib_received.contains(family) => {}
+            RouteRefresh::BEGIN => adj_in.begin_refresh(family),
+            _ => effects.learned.extend(adj_in.end_refresh(family).prefixes),
         }
     }
 

@@ -657,6 +657,74 @@ fn a_wider_import_policy_asks_for_the_routes_again() {
     assert!(matches!(play.written.last(), Some(Message::RouteRefresh(r)) if r.afi == 1), "{:?}", play.written.last());
 }
 
+fn route_refresh(subtype: u8) -> Message {
+    Message::RouteRefresh(wire::RouteRefresh { afi: 1, subtype, safi: 1 })
+}
+
+#[test]
+fn a_refresh_ages_what_is_refused_too() {
+    let list = Some(Arc::new(PrefixList::parse("narrow", ["permit 192.0.2.1/32"]).unwrap()));
+    let mut play = Play::new(PeerConfig { prefix_list_in: list, ..peer_config() });
+    play.establish_with([Capability::EnhancedRouteRefresh]);
+    play.announce(1..4);
+    let shown = |play: &Play| (play.speaker.learned().len(), play.speaker.refused().len());
+    assert_eq!(shown(&play), (1, 2));
+    play.say(&route_refresh(1));
+    play.announce(2..3);
+    play.say(&route_refresh(2));
+    assert_eq!(shown(&play), (0, 1));
+}
+
+/// RFC 7313 §4: the marks of a refresh and End-of-RIB are for different routes to be purged.
+#[test]
+fn a_refresh_that_begins_before_end_of_rib_is_none() {
+    let refresh = |more: Option<Capability>| {
+        let mut play = Play::new(peer_config());
+        play.establish_with([Capability::EnhancedRouteRefresh].into_iter().chain(more));
+        // Without End-of-RIB.
+        let nlri = |host| Nlri::from(Prefix::new([192, 0, 2, host].into(), 32).unwrap());
+        let update = |hosts: std::ops::Range<u8>| Update {
+            nlri: hosts.map(nlri).collect(),
+            ..path(0, [10, 0, 0, 2], &[PEER_AS])
+        };
+        play.tell(update(1..4), &session_context());
+        play.say(&route_refresh(1));
+        play.tell(update(3..4), &session_context());
+        play.say(&route_refresh(2));
+        play
+    };
+    let mut play = refresh(Some(graceful_restart()));
+    assert_eq!(play.speaker.learned().len(), 3, "End-of-RIB is still to come");
+    play.say(&Message::Update(Box::default()));
+    assert_eq!(play.speaker.learned().len(), 3, "and purges nothing: the peer has not restarted");
+    play.say(&route_refresh(1));
+    play.say(&route_refresh(2));
+    assert_eq!(play.speaker.learned().len(), 0, "from now on it counts");
+    assert_eq!(refresh(None).speaker.learned().len(), 1, "a peer that may never send End-of-RIB is taken at its word");
+}
+
+/// RFC 2918 §3: "Reserved … SHOULD be set to 0 by the sender and ignored by the receiver."
+#[test]
+fn without_enhanced_refresh_every_refresh_is_a_request() {
+    for subtype in [0, 1, 2, 77] {
+        let mut play = Play::up(peer_config());
+        play.announce([1]);
+        play.speaker.set_routes(routes([7]));
+        play.settle();
+        play.written.clear();
+        play.say(&route_refresh(subtype));
+        assert!(matches!(&play.written[..], [Message::Update(_)]), "{subtype}: {:?}", play.written);
+        assert_eq!(play.speaker.learned().len(), 1);
+    }
+    let mut play = Play::new(peer_config());
+    play.establish_with([Capability::EnhancedRouteRefresh]);
+    play.speaker.set_routes(routes([7]));
+    play.settle();
+    play.written.clear();
+    play.say(&route_refresh(77));
+    assert_eq!(play.written, [], "an unknown subtype is ignored (RFC 7313 §5)");
+}
+
 #[test]
 fn a_peer_that_is_shut_down_stays_down_and_comes_back() {
     let mut play = Play::up(peer_config());

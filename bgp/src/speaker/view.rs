@@ -261,10 +261,9 @@ impl Speaker {
 
     /// What peers told us and we do not use, with the reason; of each peer as much as is remembered.
     pub fn refused(&self) -> Vec<Learned> {
-        let up = self.peers.values().filter(|peer| peer.up.is_some());
         let of_peer = |peer: &Peer| -> Vec<Learned> {
             let refused = peer.adj_in.iter().flat_map(AdjIn::refused);
-            let entry = |(nlri, reason): (&Nlri, &Refused)| Learned {
+            let entry = |(nlri, reason, stale): (&Nlri, &Refused, bool)| Learned {
                 prefix: nlri.prefix,
                 neighbor: peer.name(),
                 next_hops: Vec::new(),
@@ -275,12 +274,12 @@ impl Speaker {
                 med: None,
                 local_pref: None,
                 communities: Vec::new(),
-                stale: false,
+                stale,
                 path_id: nlri.path_id,
             };
             refused.map(entry).collect()
         };
-        up.flat_map(of_peer).collect()
+        self.peers.values().flat_map(of_peer).collect()
     }
 
     /// Where packets to each learned prefix go, sorted: what belongs into a routing table.
@@ -394,7 +393,7 @@ fn graceful_restart(peer: &Peer, now: Instant) -> Option<String> {
 }
 
 fn refused(adj_in: &AdjIn, family: Family) -> usize {
-    adj_in.refused().filter(|(nlri, _)| Family::of(&nlri.prefix) == family).count()
+    adj_in.refused().filter(|(nlri, _, _)| Family::of(&nlri.prefix) == family).count()
 }
 
 fn neighbor_family(peer: &Peer, family: Family) -> Option<NeighborFamily> {
