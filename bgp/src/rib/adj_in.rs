@@ -632,6 +632,23 @@ mod tests {
     }
 
     #[test]
+    fn a_new_policy_holds_for_stale_routes_too() {
+        let mut adj_in = AdjIn::new(context());
+        let _ = adj_in.update(&announce(&["10.1.0.0/16", "10.2.0.0/16"]));
+        let _ = adj_in.mark_stale(Family::Ipv4);
+        let narrow = || limited(&["permit 10.1.0.0/16"], None);
+        assert_eq!(adj_in.reconfigure(narrow()).0, changed(&["10.2.0.0/16"]));
+        assert_eq!(
+            (in_use(&adj_in), refused(&adj_in)),
+            (vec!["10.1.0.0/16 stale".into()], vec!["10.2.0.0/16 stale".into()])
+        );
+        // The peer does not have it any more: no trace is left of it.
+        adj_in.resume(narrow());
+        assert_eq!(adj_in.update(&Update::default()).prefixes, changed(&["10.1.0.0/16"]).prefixes);
+        assert_eq!((in_use(&adj_in).len(), refused(&adj_in).len()), (0, 0));
+    }
+
+    #[test]
     fn a_new_policy_drops_at_once_and_asks_for_what_it_refused() {
         let mut adj_in = AdjIn::new(limited(&["permit 10.0.0.0/8 le 16"], None));
         let _ = adj_in.update(&announce(&["10.1.0.0/16", "10.2.0.0/16"]));

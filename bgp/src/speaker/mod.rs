@@ -262,9 +262,11 @@ impl Speaker {
         if let Some(peer) = self.peers.get_mut(&number) {
             peer.configure(&speaker, &config);
         }
+        if impact != Impact::Nothing {
+            self.with_peer(number, |peer, out| peer.reapply_policy(now, out));
+        }
         match impact {
             Impact::Refresh => {
-                self.with_peer(number, |peer, out| peer.reapply_policy(now, out));
                 if another_limit && self.peers.get(&number).is_some_and(Peer::was_sent_away) {
                     self.session_event(now, number, SessionEvent::Start);
                 }

@@ -478,10 +478,17 @@ impl Peer {
         self.session.configure(Arc::clone(speaker), Arc::clone(config));
     }
 
-    /// Applies a changed policy to a session that stays up.
+    /// Applies a changed policy: to a session that stays up, or to the routes that wait for the peer's return.
     pub(super) fn reapply_policy(&mut self, now: Instant, out: &mut Vec<Output>) -> Effects {
         let mut effects = Effects::default();
-        let Some(up) = &self.up else { return effects };
+        let Some(up) = &self.up else {
+            let import = self.adj_in.as_ref().map(|adj_in| self.import_policy(adj_in.context().clone()));
+            if let Some((adj_in, import)) = self.adj_in.as_mut().zip(import) {
+                // Whether it announces too much shows when it is back and does.
+                effects.learned = adj_in.reconfigure(import).0.prefixes;
+            }
+            return effects;
+        };
         let (conn, negotiated) = (up.conn, Arc::clone(&up.negotiated));
         let Some(ends) = self.connections.get(&conn).map(|c| c.ends) else { return effects };
         let (export, import) = (self.export_context(&ends, &negotiated), self.import_context(&ends, &negotiated));
@@ -547,16 +554,9 @@ impl Peer {
 
     fn import_context(&self, ends: &Ends, negotiated: &Negotiated) -> ImportContext {
         let own = [Some(ends.local.ip()), ends.link_local.map(IpAddr::V6), ends.global.map(IpAddr::V6)];
-        ImportContext {
+        self.import_policy(ImportContext {
             own_addresses: own.into_iter().flatten().collect(),
             link_local_usable: self.interface().is_some(),
-            prefix_list: self.config.prefix_list_in.clone(),
-            requires_policy: self.speaker.ebgp_requires_policy,
-            allowas_in: self.config.allowas_in,
-            max_prefixes: self.config.max_prefixes,
-            role: self.config.role,
-            enforce_first_as: self.config.enforce_first_as,
-            other_asn: self.config.local_as.map(|local| local.asn),
             ..ImportContext::new(
                 negotiated.kind,
                 self.speaker.asn,
@@ -564,6 +564,20 @@ impl Peer {
                 self.speaker.router_id,
                 negotiated.families,
             )
+        })
+    }
+
+    /// What the configuration says of routes from this session.
+    fn import_policy(&self, session: ImportContext) -> ImportContext {
+        ImportContext {
+            prefix_list: self.config.prefix_list_in.clone(),
+            requires_policy: self.speaker.ebgp_requires_policy,
+            allowas_in: self.config.allowas_in,
+            max_prefixes: self.config.max_prefixes,
+            role: self.config.role,
+            enforce_first_as: self.config.enforce_first_as,
+            other_asn: self.config.local_as.map(|local| local.asn),
+            ..session
         }
     }
 }

@@ -657,6 +657,43 @@ fn a_wider_import_policy_asks_for_the_routes_again() {
     assert!(matches!(play.written.last(), Some(Message::RouteRefresh(r)) if r.afi == 1), "{:?}", play.written.last());
 }
 
+#[test]
+fn a_narrower_import_policy_holds_for_the_routes_of_a_peer_that_is_away() {
+    let list = Some(Arc::new(PrefixList::parse("narrow", ["permit 192.0.2.1/32"]).unwrap()));
+    let narrow = PeerConfig { prefix_list_in: list, ..peer_config() };
+    // By itself, and together with what would end a session.
+    let reset = PeerConfig { password: Some(Secret::new("new")), ..narrow.clone() };
+    // Away for less than its restart time, and for longer.
+    for (config, away) in [(&narrow, 10), (&narrow, 300), (&reset, 10), (&reset, 300)] {
+        let mut play = Play::new(peer_config());
+        let long_lived = GracefulRestart { long_lived: Duration::from_hours(1), ..GracefulRestart::default() };
+        let speaker = SpeakerConfig { graceful_restart: Some(long_lived), ..play.speaker.config().clone() };
+        play.speaker.reconfigure(play.now, speaker.clone(), vec![peer_config()]);
+        let long_lived = Capability::LongLivedGracefulRestart(vec![(1, 1, true, 3600)]);
+        play.establish_with([graceful_restart(), long_lived]);
+        play.announce(0..3);
+        play.speaker.handle(play.now, Input::Lost { conn: play.conn.unwrap(), why: "gone".into() });
+        play.now += Duration::from_secs(away);
+        play.speaker.handle_timeout(play.now);
+        play.settle();
+        let learned = |play: &Play| -> Vec<String> {
+            let (used, refused) = (play.speaker.learned(), play.speaker.refused());
+            assert!(used.iter().chain(&refused).all(|l| l.stale), "nothing of it is confirmed");
+            used.iter()
+                .map(|l| l.prefix.to_string())
+                .chain(refused.iter().map(|l| format!("not {}", l.prefix)))
+                .collect()
+        };
+        assert_eq!(learned(&play), ["192.0.2.0/32", "192.0.2.1/32", "192.0.2.2/32"]);
+        play.events.clear();
+        play.speaker.reconfigure(play.now, speaker, vec![config.clone()]);
+        play.settle();
+        assert_eq!(learned(&play), ["192.0.2.1/32", "not 192.0.2.0/32", "not 192.0.2.2/32"]);
+        assert!(play.events.contains(&Event::LearnedChanged), "whoever installs them is told");
+        assert_eq!(play.speaker.selected().len(), 1);
+    }
+}
+
 fn route_refresh(subtype: u8) -> Message {
     Message::RouteRefresh(wire::RouteRefresh { afi: 1, subtype, safi: 1 })
 }
