@@ -44,7 +44,7 @@ interop-full: deps build ## the full product of the matrix
 bench: deps build ## the figures of docs/performance.md
 	@interop/run bench
 
-bench-speaker: ## the speaker alone: codec, memory, latency, a minute of churn beside a stalled peer; `cargo bench -p bgp` has more
+bench-speaker: ## the speaker alone: codec, memory, latency, a slow peer, a minute of churn beside a stalled peer; `cargo bench -p bgp` has more
 	cargo run --release --locked -p bgp --example figures
 
 bench-bfd: deps build ## BFD beside busy threads and a busy speaker for SECONDS_BFD (default 600), and 100 silent leaves; root

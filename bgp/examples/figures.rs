@@ -1,9 +1,11 @@
-//! What the speaker costs: `cargo run --release -p bgp --example figures -- [codec] [memory] [latency] [churn]`, all without a word.
+//! What the speaker costs: `cargo run --release -p bgp --example figures -- [codec] [memory] [latency] [slow] [churn]`, all without a word.
 //!
 //! * codec: UPDATEs written and read, in prefixes a second on one core.
 //! * memory: octets of heap for each route and peer in Adj-RIB-Out, by a counting allocator.
 //! * latency: from [`Handle::set_routes`] with one route more to its octets at the other end of the socket (loopback), beside so
 //!   many routes that stand.
+//! * slow: a table of two million octets to one peer that reads as it comes and one that reads 200 kB/s: how long it takes, and how
+//!   late the KEEPALIVEs of the slow one are.
 //! * churn: 1000 prefixes a second come and go for SECONDS (60) while one of two peers takes nothing: resident memory before, during,
 //!   after, and how late the KEEPALIVEs of the peer that reads were.
 //!
@@ -63,6 +65,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     if asked("latency") {
         latency(&mut table)?;
+    }
+    if asked("slow") {
+        slow(&mut table)?;
     }
     if asked("churn") {
         let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
@@ -212,6 +217,9 @@ impl Peer {
     }
 }
 
+/// The time between KEEPALIVEs, so that several fall into a measurement.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+
 /// A speaker with so many peers, each established.
 fn speaker(peers: u8) -> Result<(Handle, Vec<Peer>), Box<dyn Error>> {
     let addresses: Vec<Ipv4Addr> = (0..peers).map(|n| Ipv4Addr::new(127, 0, 0, 2 + n)).collect();
@@ -221,8 +229,7 @@ fn speaker(peers: u8) -> Result<(Handle, Vec<Peer>), Box<dyn Error>> {
     for (address, listener) in addresses.iter().zip(&listeners) {
         let peer = PeerConfig::new(PeerAddress::Numbered((*address).into()), RemoteAs::Number(THEM));
         let families = Families::NONE.with(Family::Ipv4);
-        // So that several KEEPALIVEs fall into the measurement.
-        let keepalive = Some(Duration::from_secs(3));
+        let keepalive = Some(KEEPALIVE);
         config.peers.push(PeerConfig { port: listener.local_addr()?.port(), families, keepalive, ..peer });
     }
     let (handle, _thread) = spawn(config)?;
@@ -262,6 +269,47 @@ fn latency(table: &mut Table) -> Outcome {
             "≤ 1 ms",
         );
     }
+    Ok(())
+}
+
+fn slow(table: &mut Table) -> Outcome {
+    const STANDING: u32 = 400_000;
+    /// What the slow one reads, and how often.
+    const SIP: usize = 4000;
+    const PAUSE: Duration = Duration::from_millis(20);
+    let (handle, mut peers) = speaker(2)?;
+    let (mut slow, mut fast) = (peers.pop().ok_or("no peer")?, peers.pop().ok_or("no peer")?);
+    let set = routes(0..STANDING, Family::Ipv4, &Arc::default());
+    let begun = Instant::now();
+    handle.set_routes(set);
+    fast.until(|update| update.end_of_rib().is_some())?;
+    let taken = begun.elapsed();
+    let (mut longest, mut last) = (Duration::ZERO, begun);
+    let mut sip = [0; SIP];
+    let all = loop {
+        let read = slow.stream.read(&mut sip)?;
+        slow.inbox.extend_from_slice(sip.get(..read).ok_or("more than there is room for")?);
+        let mut done = false;
+        while let Some(len) = wire::frame(&slow.inbox, wire::MAX_LEN)? {
+            match wire::decode(&slow.inbox.split_to(len), &slow.context)? {
+                Message::Keepalive => {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                Message::Update(update) => done |= update.end_of_rib().is_some(),
+                _ => {}
+            }
+        }
+        if done {
+            break begun.elapsed();
+        }
+        std::thread::sleep(PAUSE);
+    };
+    let measured = format!("{:.3} s, {:.2} s to one that reads 200 kB/s", taken.as_secs_f64(), all.as_secs_f64());
+    table.row(&format!("{STANDING} routes to a peer that reads as they come"), &measured, None, "");
+    let measured = format!("{:.2} s", longest.max(last.elapsed()).as_secs_f64());
+    let good = Some(longest.max(last.elapsed()) < KEEPALIVE * 2);
+    table.row("… longest time between KEEPALIVEs at the slow one", &measured, good, "< 6 s");
     Ok(())
 }
 

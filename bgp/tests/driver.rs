@@ -18,6 +18,7 @@ use bgp::rib::{Origination, RouteSet};
 use bgp::speaker::{Event, PeerAddress, PeerConfig, RemoteAs, Secret, Shutdown, SpeakerConfig};
 use bgp::types::Prefix;
 use bgp::wire::{self, Capability, Context, LargeCommunity, Message, Open};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
@@ -193,6 +194,54 @@ async fn open_session(stream: &tokio::net::TcpStream, asn: u32, id: Ipv4Addr) {
     }
 }
 
+/// Twelve million octets: no two routes share an UPDATE. More than any send buffer takes.
+fn many_octets() -> Arc<RouteSet> {
+    let route = |n: u32| {
+        let large_communities = (0..100).map(|local2| LargeCommunity { global: 65011, local1: n, local2 }).collect();
+        let origination = Origination { large_communities, ..Origination::default() };
+        (Prefix::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap(), Arc::new(origination))
+    };
+    Arc::new((0..10_000).map(route).collect())
+}
+
+/// A KEEPALIVE that is due while a table waits for a peer that does not read is behind no more than what the kernel has taken.
+#[tokio::test]
+async fn a_keepalive_does_not_wait_behind_a_table() {
+    /// Twice what may be there: the receive buffer, what the kernel holds back, and a turn of the driver.
+    const MUCH: usize = 2 * (64 + 128 + 64) * 1024;
+    let keepalive = Duration::from_secs(1);
+    let port = free_port();
+    let config = config(13, 14, port);
+    let peer = |peer| PeerConfig { passive: true, keepalive: Some(keepalive), ..peer };
+    let peers = config.peers.into_iter().map(peer).collect();
+    let (a, _thread) = spawn(Config { peers, ..config }).unwrap();
+    a.listeners().await.unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(32 << 10).unwrap();
+    socket.bind((address(14), 0).into()).unwrap();
+    let mut stream = socket.connect((address(13), port).into()).await.unwrap();
+    open_session(&stream, 65014, address(14)).await;
+    a.set_routes(many_octets());
+    let sent = async || a.neighbors().await.unwrap().remove(0).messages.updates_sent;
+    timeout(PATIENCE, async { while sent().await == 0 {} }).await.expect("no UPDATE was sent");
+    // Whoever answers for the second time has seen that a KEEPALIVE is due.
+    tokio::time::sleep(2 * keepalive).await;
+    let (_, _) = (sent().await, sent().await);
+    let (mut inbox, mut heard, mut updates) = (bytes::BytesMut::new(), 0, 0);
+    loop {
+        while let Some(length) = wire::frame(&inbox, wire::MAX_LEN).unwrap() {
+            match wire::decode(&inbox.split_to(length), &Context { as4: true, ..Context::default() }).unwrap() {
+                Message::Update(_) => updates += 1,
+                Message::Keepalive if updates > 0 => return,
+                _ => {}
+            }
+            heard += length;
+            assert!(heard < MUCH, "{updates} UPDATEs of {heard} octets and no KEEPALIVE");
+        }
+        assert_ne!(stream.read_buf(&mut inbox).await.unwrap(), 0);
+    }
+}
+
 /// RFC 9687: the hold timer is far away, and only the send-hold timer sees that the peer takes nothing.
 #[tokio::test]
 async fn a_peer_that_takes_nothing_runs_into_the_send_hold_timer() {
@@ -212,13 +261,7 @@ async fn a_peer_that_takes_nothing_runs_into_the_send_hold_timer() {
         (neighbor.state, timer.map(|(_, left)| *left))
     };
     open_session(&stream, 65012, address(12)).await;
-    // Twelve million octets: no two routes share an UPDATE. More than any send buffer takes.
-    let route = |n: u32| {
-        let large_communities = (0..100).map(|local2| LargeCommunity { global: 65011, local1: n, local2 }).collect();
-        let origination = Origination { large_communities, ..Origination::default() };
-        (Prefix::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap(), Arc::new(origination))
-    };
-    a.set_routes(Arc::new((0..10_000).map(route).collect()));
+    a.set_routes(many_octets());
     let mut look = tokio::time::interval(Duration::from_millis(100));
     let watched = async {
         // Eight minutes at first, and again whenever something was taken; here nothing is, although there is something to say.

@@ -27,6 +27,9 @@ const CS6: u32 = 0xc0;
 const GTSM_TTL: u8 = 255;
 /// Where BFD control packets of single hop sessions go (RFC 5881 §4).
 pub(super) const BFD_PORT: u16 = 3784;
+/// How much of what was written may wait in the kernel to be sent. Without a limit the send buffer grows to megabytes; a KEEPALIVE
+/// would have to wait behind them, and so would the latest word on a route behind older ones.
+const UNSENT: u32 = 128 << 10;
 /// Connections the kernel completes before we accept them.
 const BACKLOG: c_int = 128;
 /// `TCP_MD5SIG_EXT` of <linux/tcp.h>: like `TCP_MD5SIG`, with flags.
@@ -227,6 +230,10 @@ pub(super) fn prepare(
     if !peer.hold_time.is_zero() {
         // A peer that acknowledges nothing for a hold time is gone, whatever the kernel's retransmissions say.
         socket.set_tcp_user_timeout(Some(peer.hold_time.max(Duration::from_secs(3))))?;
+    }
+    // Writing stops here and goes on when half of it is sent. A kernel without the option is no reason not to speak.
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT refused: KEEPALIVEs may wait behind UPDATEs");
     }
     let ttl = ttl(speaker, peer).map(u32::from);
     if address.is_ipv6() {
@@ -685,6 +692,7 @@ mod tests {
                 assert_eq!(timeout, expected.map(Duration::from_secs), "hold time {hold_time}");
                 assert_eq!((socket.tos_v4().unwrap(), socket.ttl_v4().unwrap()), (CS6, 1), "hold time {hold_time}");
                 assert!(socket.tcp_nodelay().unwrap());
+                assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
             }
         }
     }
