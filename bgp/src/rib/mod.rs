@@ -12,6 +12,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `export.rs` | what a peer may be told of our routes, in which words, or why not |
+//! | `difference.rs` | what is different in one of our sets after another |
 //! | `out/` | Adj-RIB-Out: the difference between told and wanted, and the messages that close it |
 //! | `import.rs` | whether a route a peer announced may be used, or why not |
 //! | `adj_in.rs` | Adj-RIB-In: what a peer has told us, stale marks, limits |
@@ -20,6 +21,7 @@
 
 mod adj_in;
 mod decide;
+mod difference;
 mod export;
 mod import;
 mod loc;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 pub use adj_in::{AdjIn, Changes, LimitExceeded, LimitWarning, Path, REFUSED_KEPT};
 pub use decide::{Candidate, Peer, Step, Verdict, decide};
+pub use difference::Difference;
 pub use export::{DEFAULT_LOCAL_PREF, ExportContext, NotExported};
 pub use import::{ImportContext, Refused};
 pub use loc::{LearnedNextHop, LocRib, Ranked};

@@ -39,7 +39,7 @@ pub use view::{CapabilitiesView, Learned, Neighbor, NeighborFamily, Route, Route
 
 pub use crate::session::{Cease, ConnId, Ends, StateName};
 
-use crate::rib::{Changes, LocRib, RouteSet};
+use crate::rib::{Changes, Difference, LocRib, RouteSet};
 use crate::rng::Rng;
 use crate::session::Event as SessionEvent;
 use crate::types::Prefix;
@@ -309,9 +309,14 @@ impl Speaker {
 
     /// Replaces the whole set of routes to announce. Until the first call nothing is announced at all.
     pub fn set_routes(&mut self, routes: Arc<RouteSet>) {
+        let before = self.routes.take().filter(|before| self.peers.values().any(|peer| peer.is_told(before)));
+        let difference = before.map(|before| Difference::between(&before, &routes));
         let mut out = Vec::new();
         for peer in self.peers.values_mut() {
-            peer.set_routes(&routes, &mut out);
+            match &difference {
+                Some(difference) => peer.advance_routes(difference, &mut out),
+                None => peer.set_routes(&routes, &mut out),
+            }
         }
         self.outputs.extend(out);
         self.routes = Some(routes);

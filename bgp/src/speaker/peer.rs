@@ -11,7 +11,8 @@ use super::connection::{Connection, Counters};
 use super::{Output, PeerAddress, PeerConfig, SpeakerConfig};
 use crate::policy::LimitAction;
 use crate::rib::{
-    AdjIn, AdjOut, Changes, ExportContext, ImportContext, LimitExceeded, LimitWarning, Peer as RibPeer, RouteSet,
+    AdjIn, AdjOut, Changes, Difference, ExportContext, ImportContext, LimitExceeded, LimitWarning, Peer as RibPeer,
+    RouteSet,
 };
 use crate::session::{Action, Cease, ConnId, Ends, Event as SessionEvent, Helper, Kept, Negotiated, Session};
 use crate::speaker::event::Event;
@@ -440,6 +441,19 @@ impl Peer {
             up.adj_out.set(Arc::clone(routes));
             self.announce_routes(out);
         }
+    }
+
+    /// The same, by what is different since the last time.
+    pub(super) fn advance_routes(&mut self, difference: &Difference, out: &mut Vec<Output>) {
+        if let Some(up) = &mut self.up {
+            up.adj_out.advance(difference);
+            self.announce_routes(out);
+        }
+    }
+
+    /// Whether the peer has been told all of this, so that a difference from it is worth being found.
+    pub(super) fn is_told(&self, routes: &Arc<RouteSet>) -> bool {
+        self.up.as_ref().is_some_and(|up| up.adj_out.is_told(routes))
     }
 
     /// Tells the driver to come for what there is to write.

@@ -49,6 +49,12 @@ impl<'a> Groups<'a> {
         Self { context, list: Vec::new(), numbers: HashMap::new(), known: HashMap::new(), last: None, old, renumbered }
     }
 
+    /// Goes on with a list, whose numbers stay as they are.
+    pub(super) fn continued(context: &'a ExportContext, list: Vec<Group>) -> Self {
+        let numbers = (1..).zip(&list).map(|(number, group)| (group.clone(), number)).collect();
+        Self { list, numbers, ..Self::new(context, &[]) }
+    }
+
     /// What a route should be announced with.
     pub(super) fn wanted(&mut self, prefix: &Prefix, route: &Arc<Origination>) -> GroupId {
         if self.context.permitted(prefix).is_err() {

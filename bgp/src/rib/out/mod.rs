@@ -9,6 +9,9 @@
 //! Nothing queues: what waits is the difference between two states, so that a slow peer costs no memory, and routes that come and
 //! go meanwhile collapse to what holds last. Routes live in the [`RouteSet`] all peers share; here are eight octets for each, and
 //! four more while it waits.
+//!
+//! Comparing two sets takes time by their length. The difference between the last two, found once, is all that a peer needs which
+//! has been told everything of the first: see [`AdjOut::advance`].
 
 mod fill;
 mod groups;
@@ -17,10 +20,15 @@ use std::sync::Arc;
 
 use groups::{AGAIN, Group, GroupId, Groups, NONE};
 
+use super::difference::{Difference, Kind};
 use super::export::{ExportContext, NotExported};
 use super::{Origination, RouteSet};
 use crate::types::{Family, Prefix};
 use crate::wire::{Attributes, NextHop};
+
+/// With more groups than that, a difference is not worth while: the numbers of all of them have to be found again. It also bounds how
+/// many nothing refers to any more, which only a comparison leaves behind.
+const MANY_GROUPS: usize = 64;
 
 /// What one established session has been told of our routes, and what it is still to be told.
 #[derive(Debug)]
@@ -159,6 +167,53 @@ impl AdjOut {
         if !self.routes.as_ref().is_some_and(|known| Arc::ptr_eq(known, &routes)) {
             self.compare(routes);
         }
+    }
+
+    /// Whether the peer has been told all of `routes`, and nothing else is to be announced.
+    pub fn is_told(&self, routes: &Arc<RouteSet>) -> bool {
+        let idle = |out: &FamilyOut| out.withdrawals_left().is_empty() && out.pending_left().is_empty();
+        self.routes.as_ref().is_some_and(|known| Arc::ptr_eq(known, routes))
+            && idle(&self.families.ipv4)
+            && idle(&self.families.ipv6)
+    }
+
+    /// Like [`AdjOut::set`] with the second set of a difference; takes time by what differs, if the peer has been told the first.
+    pub fn advance(&mut self, difference: &Difference) {
+        let Difference { from, to, edits } = difference;
+        if !self.is_told(from) || from.is_leaving() || to.is_leaving() || self.groups.len() > MANY_GROUPS {
+            return self.set(Arc::clone(to));
+        }
+        let mut groups = Groups::continued(&self.context, std::mem::take(&mut self.groups));
+        let mut states = Vec::with_capacity(to.routes().len());
+        let mut rest = &self.states[..];
+        for edit in edits {
+            // What is the same in both sets is as it was.
+            let (same, after) = rest.split_at_checked(edit.from - (self.states.len() - rest.len())).unwrap_or_default();
+            states.extend_from_slice(same);
+            rest = after;
+            let old = if edit.kind == Kind::New { None } else { rest.split_off_first() };
+            let sent = old.map_or(NONE, |state| state.sent);
+            let (routes, index) = if edit.kind == Kind::Gone { (from, edit.from) } else { (to, edit.to) };
+            let Some((prefix, route)) = routes.routes().get(index) else { continue };
+            let out = self.families.of_prefix(prefix);
+            let wanted = if edit.kind == Kind::Gone { NONE } else { groups.wanted(prefix, route) };
+            let mut state = State { wanted, sent };
+            if wanted == NONE && sent != NONE {
+                out.withdrawals.push((*prefix, sent));
+                state = State::default();
+            } else if state.is_pending() {
+                out.pending.push(u32::try_from(states.len()).unwrap_or(u32::MAX));
+            }
+            if edit.kind != Kind::Gone {
+                states.push(state);
+            }
+        }
+        states.extend_from_slice(rest);
+        self.families.ipv4.order(&states);
+        self.families.ipv6.order(&states);
+        self.groups = groups.list;
+        self.states = states;
+        self.routes = Some(Arc::clone(to));
     }
 
     fn compare(&mut self, routes: Arc<RouteSet>) {

@@ -195,6 +195,58 @@ fn withdrawals_leave_first_and_a_flapping_route_says_nothing() {
     assert_eq!(out.counts(Family::Ipv4), Counts { advertised: 2, pending: 0, withdrawals: 0, complete: true });
 }
 
+/// What a peer in step is told by a difference, and that nothing else is looked at: a set without the routes that stand is believed.
+#[test]
+fn a_peer_in_step_needs_the_difference_only() {
+    let mut out = AdjOut::new(external());
+    let mut peer = Peer::of(&out);
+    let (first, second) = (set(&["192.0.2.1/32", "192.0.2.3/32"]), set(&["192.0.2.2/32", "192.0.2.3/32"]));
+    out.set(Arc::clone(&first));
+    assert!(!out.is_told(&first), "not yet");
+    peer.drain(&mut out, 65536);
+    assert!(out.is_told(&first) && !out.is_told(&second));
+    let difference = Difference::between(&first, &second);
+    assert_eq!(difference.edits.len(), 2, "equal originations are no difference, whatever their Arc");
+    // Were it compared, this would be a withdrawal of everything.
+    let blind = Difference { edits: vec![], from: first, to: Arc::clone(&second) };
+    out.advance(&blind);
+    assert!(!out.pending());
+    let mut out = AdjOut::new(external());
+    let mut peer = Peer::of(&out);
+    out.set(Arc::clone(&difference.from));
+    peer.drain(&mut out, 65536);
+    peer.heard();
+    out.advance(&difference);
+    assert_eq!(out.counts(Family::Ipv4), Counts { advertised: 2, pending: 1, withdrawals: 1, complete: true });
+    // Out of step it is compared.
+    let third = Arc::new(RouteSet::clone(&set(&["192.0.2.3/32"])).leaving());
+    out.advance(&Difference::between(&second, &third));
+    peer.drain(&mut out, 65536);
+    assert_eq!(peer.heard(), "wa");
+    assert!(peer.routes.values().all(|(a, _)| a.communities == [community::GRACEFUL_SHUTDOWN]));
+    out.advance(&Difference::between(&third, &second));
+    peer.drain(&mut out, 65536);
+    assert_eq!(peer.routes.len(), 2);
+    assert!(peer.routes.values().all(|(a, _)| a.communities.is_empty()), "the mark concerned all");
+}
+
+/// Attributes that nobody uses any more do not add up.
+#[test]
+fn a_route_that_changes_for_ever_costs_no_more() {
+    let mut out = AdjOut::new(external());
+    let mut peer = Peer::of(&out);
+    let mut before = hosts(1, false, &Origination::default());
+    out.set(Arc::clone(&before));
+    for med in 0..1000 {
+        let after = hosts(1, false, &Origination { med: Some(med), ..Origination::default() });
+        out.advance(&Difference::between(&before, &after));
+        peer.drain(&mut out, 65536);
+        assert_eq!(peer.routes[&host(0, false)].0.med, Some(med));
+        assert!(out.groups.len() <= MANY_GROUPS + 1);
+        before = after;
+    }
+}
+
 #[test]
 fn changed_attributes_replace_the_route_without_a_withdrawal() {
     let mut out = AdjOut::new(external());
@@ -337,7 +389,8 @@ fn what_does_not_fit_a_message_is_not_exported_and_says_so() {
 /// One thing that happens to an `AdjOut`.
 #[derive(Clone, Debug)]
 enum Step {
-    Set(BTreeMap<u8, u8>),
+    /// By the difference from the set before, if there was one and this says so.
+    Set(BTreeMap<u8, u8>, bool),
     Fill(usize),
     Refresh(Family),
     Reconfigure(bool, bool),
@@ -346,9 +399,9 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let routes = proptest::collection::btree_map(0..24_u8, 0..4_u8, 0..24);
     prop_oneof![
-        3 => routes.prop_map(Step::Set),
-        // Too little for a second message, up to enough for a few.
-        4 => (1..12_000_usize).prop_map(Step::Fill),
+        3 => (routes, any::<bool>()).prop_map(|(routes, difference)| Step::Set(routes, difference)),
+        // Too little for a second message, up to enough for a few, or for all.
+        4 => prop_oneof![1..12_000_usize, Just(100_000)].prop_map(Step::Fill),
         1 => prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)].prop_map(Step::Refresh),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(list, gshut)| Step::Reconfigure(list, gshut)),
     ]
@@ -421,9 +474,12 @@ proptest! {
         let mut bytes = BytesMut::new();
         for step in steps {
             match step {
-                Step::Set(of) => {
-                    last = Some(routes(&of));
-                    out.set(routes(&of));
+                Step::Set(of, by_difference) => {
+                    let routes = routes(&of);
+                    match last.replace(Arc::clone(&routes)).filter(|_| by_difference) {
+                        Some(before) => out.advance(&Difference::between(&before, &routes)),
+                        None => out.set(routes),
+                    }
                 }
                 Step::Fill(limit) => {
                     out.fill(&mut bytes, limit);
