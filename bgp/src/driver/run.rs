@@ -121,7 +121,7 @@ impl Driver {
                 },
                 () = &mut sleep, if deadline.is_some() => Woken::Time,
                 noticed = links::noticed(notices.as_ref()) => Woken::Links(noticed),
-                network = self.network() => network,
+                (happened, accepted) = self.network() => Woken::Network(happened, accepted),
             };
             match woken {
                 // Nobody can ask for anything any more; the sessions go on.
@@ -133,6 +133,9 @@ impl Driver {
                 Woken::Network(happened, accepted) => self.happened(happened, accepted),
             }
             let now = Instant::now();
+            if self.speaker.next_deadline().is_some_and(|at| at <= now) {
+                self.catch_up().await;
+            }
             self.speaker.handle_timeout(now);
             self.listeners.retry(now);
             self.connections.expire(now);
@@ -149,7 +152,22 @@ impl Driver {
         deadlines.into_iter().flatten().min()
     }
 
-    async fn network(&mut self) -> Woken {
+    /// Takes in what waits in the sockets, before a timer that is due is believed: if it was us who were held up, by another process
+    /// or by a large change, then what proves a peer alive is there already, and a hold timer shows nothing.
+    async fn catch_up(&mut self) {
+        // The runtime asks the kernel what is ready before it goes on here.
+        tokio::task::yield_now().await;
+        let ready = tokio::select! {
+            biased;
+            network = self.network() => Some(network),
+            () = std::future::ready(()) => None,
+        };
+        if let Some((happened, accepted)) = ready {
+            self.happened(happened, accepted);
+        }
+    }
+
+    async fn network(&mut self) -> (Vec<Happened>, Vec<Accepted>) {
         let (mut happened, mut accepted) = (Vec::new(), Vec::new());
         poll_fn(|context| {
             let now = Instant::now();
@@ -162,7 +180,7 @@ impl Driver {
             if accepted.is_empty() { connections } else { Poll::Ready(()) }
         })
         .await;
-        Woken::Network(happened, accepted)
+        (happened, accepted)
     }
 
     fn happened(&mut self, happened: Vec<Happened>, accepted: Vec<Accepted>) {
@@ -350,7 +368,69 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
     use super::*;
+    use crate::speaker::{PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
+    use crate::wire::{self, Capability, Context, Message, Open};
+
+    /// A peer with a hold time of 3 s that says KEEPALIVE every 100 ms, to whoever listens there, until it is told to stop.
+    fn keep_alive(from: Ipv4Addr, to: std::net::SocketAddr, stop: &AtomicBool) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&to.into()).unwrap();
+        let mut stream = std::net::TcpStream::from(socket);
+        let mut say = |message: &Message| {
+            let mut octets = bytes::BytesMut::new();
+            wire::encode(message, &Context::default(), &mut octets).unwrap();
+            let _ = stream.write_all(&octets);
+        };
+        say(&Message::Open(Open::new(65002, 3, from, vec![Capability::Multiprotocol { afi: 1, safi: 1 }])));
+        while !stop.load(Ordering::Relaxed) {
+            say(&Message::Keepalive);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_in_time_counts_even_if_we_look_late() {
+        let (us, them) = (Ipv4Addr::new(127, 0, 0, 21), Ipv4Addr::new(127, 0, 0, 22));
+        let peer =
+            PeerConfig { passive: true, ..PeerConfig::new(PeerAddress::Numbered(them.into()), RemoteAs::External) };
+        let config = Config {
+            listen: vec![us.into()],
+            port: 0,
+            peers: vec![peer],
+            ..Config::new(SpeakerConfig::new(65001, us))
+        };
+        let events = broadcast::Sender::new(16);
+        let mut heard = events.subscribe();
+        let driver = Driver::new(config, 7, events, watch::Sender::new(LearnedRoutes::default()));
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (_routes, routes) = watch::channel(None);
+        tokio::spawn(driver.run(receiver, routes));
+        let (reply, listeners) = oneshot::channel();
+        commands.send(Command::Listeners(reply)).unwrap();
+        let address = listeners.await.unwrap().remove(0).address;
+        let stop = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&stop);
+        let peer = std::thread::spawn(move || keep_alive(them, address, &other));
+        while !matches!(heard.recv().await.unwrap(), Event::Up { .. }) {}
+        // Nothing of ours runs, on this one thread of all tasks, for longer than the hold time.
+        std::thread::sleep(Duration::from_secs(4));
+        let (reply, neighbors) = oneshot::channel();
+        commands.send(Command::Neighbors(reply)).unwrap();
+        neighbors.await.unwrap();
+        let (reply, neighbors) = oneshot::channel();
+        commands.send(Command::Neighbors(reply)).unwrap();
+        assert_eq!(neighbors.await.unwrap()[0].state, "Established");
+        assert_eq!(heard.try_recv().ok(), None);
+        stop.store(true, Ordering::Relaxed);
+        peer.join().unwrap();
+    }
 
     #[test]
     fn neighbours_with_ever_new_names_are_not_all_remembered() {
