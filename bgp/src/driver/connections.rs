@@ -245,7 +245,11 @@ impl Leaving {
         while let Poll::Ready(ready) = self.stream.poll_read_ready(context) {
             match ready.and_then(|()| self.stream.try_read(buffer)) {
                 Ok(0) => return false,
-                Ok(_) => {}
+                // One turn, as for the others: who sends without end must not hold them up, nor outlast its time.
+                Ok(_) => {
+                    context.waker().wake_by_ref();
+                    return true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
@@ -261,5 +265,34 @@ fn describe(error: &io::Error) -> String {
         io::ErrorKind::ConnectionReset => "connection reset by the peer".to_owned(),
         io::ErrorKind::TimedOut => "the peer does not answer (timed out)".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_sent_away_and_goes_on_sending_has_one_turn_like_everybody() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1 << 20).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let chunk = vec![0; 8 * TURN];
+        let mut sent = 0;
+        while sent < 3 * TURN {
+            sender.writable().await.unwrap();
+            sent += sender.try_write(&chunk).unwrap_or(0);
+        }
+        let until = Instant::now() + LINGER;
+        let mut leaving = Leaving { stream, unsent: BytesMut::new(), until, finished: true };
+        let mut buffer = vec![0; TURN];
+        leaving.stream.readable().await.unwrap();
+        assert!(poll_fn(|context| Poll::Ready(leaving.poll(context, &mut buffer))).await);
+        assert!(leaving.stream.try_read(&mut buffer).unwrap() > 0, "all of it was read at once");
     }
 }
