@@ -24,8 +24,6 @@ pub enum Cease {
     Deconfigured,
     /// 4: administrative reset, with a text for the operator at the other end.
     Reset(String),
-    /// 5: a connection we do not want.
-    Rejected,
     /// 6: another change of the configuration.
     ConfigChange,
     /// 7: the other of two connections is kept (RFC 4271 §6.8).
@@ -49,7 +47,6 @@ impl Cease {
             Self::Shutdown(text) => return Notification::cease(cease::SHUTDOWN, text),
             Self::Reset(text) => return Notification::cease(cease::RESET, text),
             Self::Deconfigured => cease::DECONFIGURED,
-            Self::Rejected => cease::REJECTED,
             Self::ConfigChange => cease::CONFIGURATION,
             Self::Collision => cease::COLLISION,
             Self::BfdDown => cease::BFD_DOWN,
@@ -104,7 +101,6 @@ mod tests {
             (Cease::Shutdown("bye".into()), 2, b"\x03bye"),
             (Cease::Deconfigured, 3, b""),
             (Cease::Reset(String::new()), 4, b""),
-            (Cease::Rejected, 5, b""),
             (Cease::ConfigChange, 6, b""),
             (Cease::Collision, 7, b""),
             (Cease::BfdDown, 10, b""),
