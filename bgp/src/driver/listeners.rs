@@ -161,14 +161,19 @@ impl Listeners {
         }
         for (key, listener) in &self.sockets {
             let Listener::Open { socket, .. } = listener else { continue };
-            match socket.poll_accept(context) {
+            // One that is gone already is passed over; not to ask for the next would be not to be woken for it.
+            let next = loop {
+                match socket.poll_accept(context) {
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    next => break next,
+                }
+            };
+            match next {
                 Poll::Ready(Ok((stream, remote))) => {
                     self.refusing = false;
                     let interface = key.interface_name().map(str::to_owned);
                     return Poll::Ready(Accepted { stream, remote, interface });
                 }
-                // It is gone already.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Poll::Ready(Err(error)) => {
                     if !std::mem::replace(&mut self.refusing, true) {
                         tracing::warn!(address = %key.address, %error, "cannot accept connections; trying again every second");
