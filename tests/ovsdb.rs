@@ -123,7 +123,8 @@ impl Server {
 }
 
 impl Server {
-    /// A transaction in a cluster that is about to elect a leader: until it is there. Once it is, another attempt breaks a constraint.
+    /// A transaction in a cluster whose members are joining, or about to elect a leader: until it is there. Once it is, another
+    /// attempt breaks a constraint.
     async fn insist(&self, operations: &[Json]) {
         let begun = std::time::Instant::now();
         loop {
@@ -261,8 +262,8 @@ async fn a_cluster_sends_only_what_was_missed() {
     let leader = members.iter().position(|member| Some(&member.remote()) == client.remote()).unwrap();
     assert_eq!(leader, 0, "who founded a cluster leads it first");
     // A follower passes what it is asked on to the leader; this also waits until it has joined.
-    members[1].transact(&add_port("before", &[])).await;
-    members[2].transact(&add_port("before, too", &[])).await;
+    members[1].insist(&add_port("before", &[])).await;
+    members[2].insist(&add_port("before, too", &[])).await;
     while port(&client, "before").is_none() || port(&client, "before, too").is_none() {
         next(&mut client).await;
     }
@@ -273,7 +274,7 @@ async fn a_cluster_sends_only_what_was_missed() {
     assert_eq!(events.last(), Some(&Event::Synced { fresh: false }), "{events:?}");
     assert_ne!(client.remote(), Some(&members[leader].remote()));
     assert!(port(&client, "before").is_some());
-    members[1].transact(&add_port("after", &[])).await;
+    members[1].insist(&add_port("after", &[])).await;
     while port(&client, "after").is_none() {
         next(&mut client).await;
     }
@@ -285,8 +286,8 @@ async fn a_member_that_goes_is_replaced_by_another_whoever_leads() {
         return;
     }
     let mut members = Server::cluster::<3>();
-    members[1].transact(&add_port("before", &[])).await;
-    members[2].transact(&add_port("before, too", &[])).await;
+    members[1].insist(&add_port("before", &[])).await;
+    members[2].insist(&add_port("before, too", &[])).await;
     let mut client = Client::new(config(members.iter().map(Server::remote).collect()), None);
     synced(&mut client).await;
     while port(&client, "before").is_none() || port(&client, "before, too").is_none() {
