@@ -83,7 +83,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--enter", nargs=2, metavar=("RUN", "NODE"), help="a shell in a node of a lab that was left standing")
     parser.add_argument("--self-test", action="store_true", help="check the laboratory itself, without starting one")
     parser.add_argument("--containerfiles", action="store_true", help="write the images' recipes to interop/images")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--one", metavar="NAME", help="this one alone, and print its steps and figures as they come")
     parser.add_argument("--result", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
