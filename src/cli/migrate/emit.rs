@@ -12,6 +12,9 @@ const UPSTREAM_TLS: [(&str, &str); 3] = [
     ("ca", "/etc/ipa/ca.crt"),
 ];
 
+/// Keepalive and hold time, in seconds, of FRR's profile datacenter. (That of its connect retry is ours anyway.)
+const DATACENTER_TIMERS: (u32, u32) = (3, 9);
+
 /// The configuration. What was noted stands at its head.
 pub(super) fn emit(found: &mut Found, agent: bool, frr: bool) -> String {
     let mut body = String::new();
@@ -41,8 +44,12 @@ fn bgp(out: &mut String, found: &mut Found) {
     if let Some(id) = &found.router_id {
         let _ = writeln!(out, "router_id = {}", quote(id));
     }
-    // FRR's default since 7.5 is to require a policy, and ours is not.
-    let requires = found.ebgp_requires_policy.unwrap_or(true);
+    // FRR's default since 7.4 is to require a policy, unless the profile is datacenter; and ours is not.
+    let required = !found.datacenter && found.version.is_none_or(|version| version >= (7, 4));
+    let requires = found.ebgp_requires_policy.unwrap_or(required);
+    if found.datacenter {
+        found.timers = found.timers.or(Some(DATACENTER_TIMERS));
+    }
     if found.ebgp_requires_policy.is_some() || !found.neighbors.is_empty() {
         let _ = writeln!(out, "ebgp_requires_policy = {requires}");
     }

@@ -9,6 +9,10 @@ pub(super) struct Found {
     pub(super) asn: Option<String>,
     pub(super) router_id: Option<String>,
     pub(super) ebgp_requires_policy: Option<bool>,
+    /// `frr defaults datacenter`: a fabric's short timers, and no policy required.
+    pub(super) datacenter: bool,
+    /// `frr version 7.3`: the defaults that FRR takes are those of the version that wrote the file.
+    pub(super) version: Option<(u32, u32)>,
     pub(super) graceful_restart: Option<bool>,
     pub(super) restart_time: Option<u32>,
     /// FRR activates IPv4 for every neighbour unless told `no bgp default ipv4-unicast`.

@@ -22,8 +22,6 @@ enum Block {
 
 /// Statements without a counterpart and without a loss.
 const SILENT: &[&str] = &[
-    "frr version",
-    "frr defaults",
     "hostname",
     "log",
     "service",
@@ -169,7 +167,19 @@ fn open(words: &[&str], found: &mut Found) -> Option<Result<(Block, Option<Strin
     }))
 }
 
-fn top(words: &[&str], _found: &mut Found) -> Result<(), String> {
+fn top(words: &[&str], found: &mut Found) -> Result<(), String> {
+    match words {
+        ["frr", "defaults", profile] => {
+            found.datacenter = *profile == "datacenter";
+            return Ok(());
+        }
+        ["frr", "version", version, ..] => {
+            let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().ok());
+            found.version = numbers.next().flatten().zip(numbers.next().flatten());
+            return Ok(());
+        }
+        _ => {}
+    }
     if starts_with(words, SILENT) || words.first() == Some(&"no") && starts_with(words.get(1..).unwrap_or(&[]), SILENT)
     {
         return Ok(());

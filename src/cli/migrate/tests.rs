@@ -134,6 +134,32 @@ router ospf
     assert_eq!(places, ["frr.conf:27", "frr.conf:43", "frr.conf:45"], "{notes:#?}");
 }
 
+/// A file without `timers bgp` and `bgp ebgp-requires-policy` means what FRR's profile, and the version that wrote it, mean by that.
+#[test]
+fn what_frr_takes_for_granted_depends_on_its_profile_and_version() {
+    for (head, requires, hold, keepalive) in [
+        ("", true, 90, None),
+        ("frr version 8.4.4\nfrr defaults traditional\n", true, 90, None),
+        ("frr version 10.3-1~deb12u1\n", true, 90, None),
+        ("frr version 7.3.1\n", false, 90, None),
+        ("frr version 8.4.4\nfrr defaults datacenter\n", false, 9, Some(3)),
+        ("frr defaults datacenter\nrouter bgp 65000\n timers bgp 10 30\n", false, 30, Some(10)),
+        ("frr defaults datacenter\nrouter bgp 65000\n bgp ebgp-requires-policy\n", true, 9, Some(3)),
+    ] {
+        let (text, notes) = frr(&format!(
+            "{head}router bgp 65000\n bgp router-id 192.0.2.1\n neighbor FABRIC peer-group\n neighbor FABRIC remote-as external\n \
+             neighbor eth1 interface peer-group FABRIC\n neighbor eth2 interface remote-as external\n"
+        ));
+        assert_eq!(notes, [] as [&str; 0], "{head}");
+        let bgp = understood(&text, Path::new("/etc/x.toml")).bgp;
+        assert_eq!(bgp.speaker.ebgp_requires_policy, requires, "{head}");
+        for neighbor in bgp.neighbors {
+            assert_eq!(neighbor.peer.hold_time.as_secs(), hold, "{head}");
+            assert_eq!(neighbor.peer.keepalive.map(|keepalive| keepalive.as_secs()), keepalive, "{head}");
+        }
+    }
+}
+
 #[test]
 fn a_password_is_not_in_the_remarks() {
     let (_, notes) = frr("router bgp 1\n neighbor nobody password secret\n");
