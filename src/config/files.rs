@@ -56,9 +56,8 @@ pub fn read_prefix_files(patterns: &[PathBuf]) -> (Vec<IpNet>, Vec<Problem>) {
             }
         };
         if files.is_empty() {
-            let mut problem = Problem::of_file(pattern, "matches no file".to_owned());
-            problem.severity = Severity::Warning;
-            problems.push(problem);
+            let problem = Problem::of_file(pattern, "matches no file".to_owned());
+            problems.push(Problem { severity: Severity::Warning, ..named_in_advertise(problem) });
         }
         for file in files {
             match std::fs::read_to_string(&file) {
@@ -67,13 +66,21 @@ pub fn read_prefix_files(patterns: &[PathBuf]) -> (Vec<IpNet>, Vec<Problem>) {
                     prefixes.extend(some);
                     problems.extend(found);
                 }
-                Err(error) => problems.push(Problem::of_file(&file, format!("cannot be read: {error}"))),
+                Err(error) => {
+                    let problem = Problem::of_file(&file, format!("cannot be read: {error}"));
+                    problems.push(named_in_advertise(problem));
+                }
             }
         }
     }
     prefixes.sort_unstable();
     prefixes.dedup();
     (prefixes, problems)
+}
+
+/// Says which key leads to a file with a problem.
+fn named_in_advertise(problem: Problem) -> Problem {
+    Problem { hint: Some("'files' in [advertise] names it".to_owned()), ..problem }
 }
 
 /// Understands the text of a prefix file: one prefix a line, `#` begins a comment.
@@ -187,7 +194,9 @@ fn read_password(path: &Path) -> (Option<Secret>, Vec<Problem>) {
             } else {
                 format!("cannot be read: {error}")
             };
-            return (None, vec![Problem::of_file(path, format!("password file {what}"))]);
+            let problem = Problem::of_file(path, format!("password file {what}"));
+            let hint = "a 'password_file' names it; relative paths start at the configuration's directory";
+            return (None, vec![Problem { hint: Some(hint.to_owned()), ..problem }]);
         }
     };
     if let Ok(metadata) = std::fs::metadata(path) {

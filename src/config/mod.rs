@@ -16,6 +16,7 @@
 //! | `problem.rs` | what is wrong, and where; the nearest name |
 //! | `duration.rs` | `"300ms"` |
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -89,11 +90,8 @@ pub fn load(file: &Path) -> Outcome {
 pub fn parse(text: &str, file: &Path) -> Outcome {
     let doc = Doc::new(file, text);
     let (tree, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        // Only the message: the rest of the error quotes the line, which may hold a password.
-        doc.error(&error.span().unwrap_or(0..0), error.message().lines().collect::<Vec<_>>().join(", "));
-    }
     if !errors.is_empty() {
+        syntax(&doc, text, &errors);
         // What the parser made of a broken file would give errors about things the operator did not write.
         return Outcome { config: None, problems: doc.into_problems() };
     }
@@ -103,6 +101,38 @@ pub fn parse(text: &str, file: &Path) -> Outcome {
     let problems = doc.into_problems();
     let config = config.filter(|_| !problems.iter().any(Problem::is_error));
     Outcome { config, problems }
+}
+
+/// What the parser complains of. Of each line the first, whose echoes the others are.
+fn syntax(doc: &Doc<'_>, text: &str, errors: &[toml::de::Error]) {
+    // Begins the messages of what the parser makes of a text without quotation marks.
+    const UNQUOTED: [&str; 5] =
+        ["invalid float", "invalid integer", "invalid datetime", "invalid boolean", "string values must be quoted"];
+    let mut lines = BTreeSet::new();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        let before = text.get(..span.start).unwrap_or_default();
+        if !lines.insert(before.matches('\n').count()) {
+            continue;
+        }
+        // Only the message and the name of a key: the rest of the error quotes the line, which may hold a password.
+        let message = error.message().lines().collect::<Vec<_>>().join(", ");
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let key = text.get(span.clone()).filter(|key| !key.is_empty() && key.chars().all(name));
+        match key {
+            Some(key) if message == "duplicate key" => {
+                doc.error_hint(&span, format!("duplicate key '{key}'"), "it is there already, further up");
+            }
+            _ if UNQUOTED.iter().any(|begin| message.starts_with(begin)) => {
+                doc.error_hint(
+                    &span,
+                    message,
+                    "words, addresses and prefixes stand in quotation marks: \"192.0.2.1/32\"",
+                );
+            }
+            _ => doc.error(&span, message),
+        }
+    }
 }
 
 #[cfg(test)]

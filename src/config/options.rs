@@ -270,6 +270,11 @@ pub(super) fn asn(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<Asn>> {
 fn remote_as(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<RemoteAs>> {
     if value.is_str() {
         let words = [("internal", RemoteAs::Internal), ("external", RemoteAs::External), ("auto", RemoteAs::Auto)];
+        if let Some(number) = value.quoted_number() {
+            let message = format!("'remote_as' cannot be \"{number}\"");
+            doc.error_hint(&value.span, message, format!("a number has no quotation marks: {number}"));
+            return None;
+        }
         return value.word(doc, &words);
     }
     if !value.is_integer() {

@@ -179,6 +179,11 @@ impl<'a> Value<'a> {
         doc.error(&self.span, format!("'{}' must be {expected}, not {}", self.key(), kind(self.node)));
     }
 
+    /// A number that somebody has put in quotation marks.
+    pub(super) fn quoted_number(&self) -> Option<&str> {
+        self.node.as_str().filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+    }
+
     pub(super) fn is_str(&self) -> bool {
         self.node.is_str()
     }
@@ -290,7 +295,13 @@ impl<'a> Value<'a> {
     /// The items of an array.
     pub(super) fn array(&self, doc: &Doc<'_>) -> Option<Vec<Value<'a>>> {
         let Some(array) = self.node.as_array() else {
-            self.wrong_type(doc, "a list");
+            if self.node.is_table() && matches!(self.key(), "neighbors" | "listen_ranges" | "export") {
+                // One pair of brackets too few is the commonest slip in TOML.
+                let message = format!("'{}' must be a list, not a table", self.key());
+                doc.error_hint(&self.span, message, format!("[[{}]], with two brackets, for each one", self.path));
+            } else {
+                self.wrong_type(doc, "a list");
+            }
             return None;
         };
         Some(array.iter().map(|item| Value::new(item, self.path.clone())).collect())

@@ -552,6 +552,33 @@ fn broken_toml_says_where() {
     );
 }
 
+/// What people write who do not write TOML every day.
+#[test]
+fn slips_of_toml_are_met_with_the_right_spelling() {
+    let bgp = "[bgp]\nasn = 64999\nrouter_id = \"10.0.0.1\"\n";
+    for (text, expected) in [
+        (
+            "[bgp.neighbors]\naddress = \"10.0.0.2\"\nremote_as = 65001\n",
+            "4:1: 'neighbors' must be a list, not a table\n    hint: [[bgp.neighbors]], with two brackets, for each one",
+        ),
+        (
+            "[[bgp.neighbors]]\naddress = \"10.0.0.2\"\nremote_as = \"65001\"\n",
+            "6:13: 'remote_as' cannot be \"65001\"\n    hint: a number has no quotation marks: 65001",
+        ),
+        ("asn = 3\n", "4:1: duplicate key 'asn'\n    hint: it is there already, further up"),
+        (
+            "[advertise]\nprefixes = [10.0.0.1/32]\n",
+            "5:17: invalid float, expected nothing\n    hint: words, addresses and prefixes stand in quotation marks: \"192.0.2.1/32\"",
+        ),
+    ] {
+        assert_eq!(problems(&format!("{bgp}{text}")), [expected], "{text}");
+    }
+    // A list that is not closed: one complaint a line, not one a character.
+    let open = problems(&format!("{bgp}[advertise]\nprefixes = [\"10.0.0.1/32\"\n[fib]\nmetric = 20\n"));
+    let places: Vec<&str> = open.iter().filter_map(|problem| problem.split(':').next()).collect();
+    assert_eq!(places, ["6", "7"], "{open:#?}");
+}
+
 #[test]
 fn attributes_are_set_on_export() {
     let text = CONTRACT.replace(
