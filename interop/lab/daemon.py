@@ -11,6 +11,7 @@ from .laboratory import Node
 from .shell import LabError, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+DEFAULT_SOCKET = "/run/ovn-bgpd/ovn-bgpd.sock"
 
 
 def binary() -> Path:
@@ -27,12 +28,14 @@ class OvnBgpd:
     """The daemon with one configuration file; its own view through `show --json`."""
 
     kind = "ovn-bgpd"
+    try_this = "ovn-bgpd show summary"  # what a person types who looks around
 
     def __init__(self, node: Node, name: str = "ovn-bgpd") -> None:
         self.node = node
         self.name = name
         self.config_path = f"/lab/{name}.toml"
-        self.socket = f"/run/{name}.sock"
+        # The one daemon of a node has the default socket, so that whoever enters a lab may type `ovn-bgpd show summary`.
+        self.socket = DEFAULT_SOCKET if name == "ovn-bgpd" else f"/run/{name}.sock"
         node.speakers.append(self)
 
     def install(self) -> None:
@@ -41,7 +44,7 @@ class OvnBgpd:
 
     def configure(self, config: str) -> None:
         self.install()
-        if "[api]" not in config:
+        if "[api]" not in config and self.socket != DEFAULT_SOCKET:
             config += f'\n[api]\nsocket = "{self.socket}"\n'
         if self.node.sabotage:
             config = self.node.sabotage.configuration(config)

@@ -299,7 +299,8 @@ class Lab:
         """For a person who was left a standing lab."""
         lines = [f"The lab '{self.run_id}' is still standing. To look around:"]
         for node in self.nodes.values():
-            lines.append(f"  interop/run --enter {self.run_id} {node.name:<10} # or: nsenter -t {node.pid} -a")
+            there = "".join(f"; there: {speaker.try_this}" for speaker in node.speakers[:1] if speaker.try_this)
+            lines.append(f"  interop/run --enter {self.run_id} {node.name:<10} # or: nsenter -t {node.pid} -a{there}")
         lines.append(f"Logs, configurations and captures: {os.path.relpath(self.directory)}")
         lines.append("To remove it:  interop/run --clean")
         return "\n".join(lines)

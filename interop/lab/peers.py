@@ -39,6 +39,7 @@ class Peer:
     """Common to all: a node, a name for messages, and waiting."""
 
     kind = "peer"
+    try_this = ""  # what a person types who looks around
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -86,6 +87,7 @@ class Frr(Peer):
     """FRR: zebra, bgpd and, when asked for, bfdd; configured by one integrated frr.conf."""
 
     kind = "FRR"
+    try_this = "vtysh -c 'show bgp summary'"
 
     def start(self, config: str, bfd: bool = False) -> None:
         self.node.run("mkdir -p /run/frr /etc/frr /var/tmp/frr && chown frr:frr /run/frr /var/tmp/frr && touch /etc/frr/vtysh.conf")
@@ -168,6 +170,7 @@ class Bird(Peer):
     """BIRD 2 or 3."""
 
     kind = "BIRD"
+    try_this = "birdc show protocols"
 
     def start(self, config: str) -> None:
         self.node.write("/lab/bird.conf", config)
@@ -292,6 +295,7 @@ class GoBgp(Peer):
     """GoBGP: gobgpd with a TOML file, asked through its command line."""
 
     kind = "GoBGP"
+    try_this = "gobgp neighbor"
 
     def start(self, config: str) -> None:
         self.node.write("/lab/gobgpd.toml", config)
