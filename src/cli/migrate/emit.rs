@@ -204,10 +204,12 @@ fn ovn(out: &mut String, found: &Found, agent: bool) {
             let _ = writeln!(out, "tls.{key} = {}", quote(path));
         }
     }
-    if !found.wiring.is_empty() {
+    if agent {
         out.push_str("\n[wiring]\n");
         for line in &found.wiring {
             let _ = writeln!(out, "{line}");
         }
+        out.push_str("# To take over what the stopped agent left in the kernel and in OVS, without losing a packet:\n");
+        out.push_str("# adopt_upstream = true\n");
     }
 }

@@ -18,6 +18,8 @@ enum Block {
     Interface,
     /// A block whose lines are nothing to us; the line that opened it has been remarked on.
     Skipped,
+    /// The same, of an address family of `router bgp`, where others may follow.
+    SkippedFamily,
 }
 
 /// Statements without a counterpart and without a loss.
@@ -128,12 +130,21 @@ fn statement(words: &[&str], block: &mut Block, found: &mut Found) -> Result<(),
         Block::Bfd => bfd(words, block, found),
         Block::BfdProfile(name) => bfd_profile(words, &name, block, found),
         Block::Interface => interface(words, block),
+        // `exit-address-family` ends a family of it, not a VRF of `router bgp`.
         Block::Skipped => {
-            if matches!(words, ["exit" | "exit-vrf" | "exit-address-family", ..]) {
+            if matches!(words, ["exit" | "exit-vrf", ..]) {
                 *block = Block::Top;
             }
             Ok(())
         }
+        Block::SkippedFamily => match words {
+            ["exit-address-family" | "exit", ..] => {
+                *block = Block::Bgp;
+                Ok(())
+            }
+            ["address-family", ..] => bgp(words, block, found),
+            _ => Ok(()),
+        },
     }
 }
 
@@ -169,6 +180,11 @@ fn open(words: &[&str], found: &mut Found) -> Option<Result<(Block, Option<Strin
 
 fn top(words: &[&str], found: &mut Found) -> Result<(), String> {
     match words {
+        // That of `router bgp` wins.
+        ["ip", "router-id", id] | ["router-id", id] => {
+            found.router_id.get_or_insert_with(|| (*id).to_owned());
+            return Ok(());
+        }
         ["frr", "defaults", profile] => {
             found.datacenter = *profile == "datacenter";
             return Ok(());
@@ -229,7 +245,7 @@ fn bgp(words: &[&str], block: &mut Block, found: &mut Found) -> Result<(), Strin
         ["address-family", "ipv4", "unicast"] | ["address-family", "ipv4"] => *block = Block::AddressFamily(false),
         ["address-family", "ipv6", "unicast"] | ["address-family", "ipv6"] => *block = Block::AddressFamily(true),
         ["address-family", rest @ ..] => {
-            *block = Block::Skipped;
+            *block = Block::SkippedFamily;
             return Err(format!("there is no family {}", rest.join(" ")));
         }
         ["redistribute" | "network", ..] => return originate(words, found),
@@ -477,6 +493,8 @@ fn route_map(words: &[&str], name: &str, found: &mut Found) -> Result<(), String
         ["match", "ip" | "ipv6", "address", "prefix-list", list] => clause.prefix_lists.push((*list).to_owned()),
         ["set", "src", source] => clause.source = Some((*source).to_owned()),
         ["exit" | "description", ..] => {}
+        // What it lets through is carried over all the same.
+        ["set", ..] => return Err("not carried over; `export` of a neighbour or peer group sets attributes".to_owned()),
         _ => {
             clause.more = true;
             return Err("not carried over".to_owned());

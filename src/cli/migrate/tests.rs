@@ -32,6 +32,7 @@ fn the_agents_options_are_added() {
     let agent = Some((PathBuf::from("bgp-agent.conf"), AGENT.to_owned()));
     let (text, notes) = migrate(&agent, &Some((PathBuf::from("frr.conf"), FRR.to_owned())));
     let config = understood(&text, Path::new("/etc/x.toml"));
+    assert!(!config.wiring.adopt_upstream && text.contains("\n# adopt_upstream = true\n"), "{text}");
     let ovn = config.ovn.unwrap();
     assert_eq!(ovn.nb, ["tcp:172.17.0.30:6641"]);
     assert_eq!(ovn.ovs, "tcp:127.0.0.1:6640");
@@ -158,6 +159,50 @@ fn what_frr_takes_for_granted_depends_on_its_profile_and_version() {
             assert_eq!(neighbor.peer.keepalive.map(|keepalive| keepalive.as_secs()), keepalive, "{head}");
         }
     }
+}
+
+/// ovn-bgp-agent writes a VRF with two families; families we do not have stand between those we have.
+#[test]
+fn what_follows_a_skipped_family_or_vrf_is_read_as_what_it_is() {
+    let (text, notes) = frr("\
+ip router-id 192.0.2.1
+router bgp 65000
+ no bgp ebgp-requires-policy
+ neighbor eth0 interface remote-as external
+ address-family ipv4 multicast
+  neighbor eth0 activate
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor eth0 activate
+  neighbor eth0 route-map OUT out
+ exit-address-family
+exit
+router bgp 65000 vrf bgp-vrf
+ address-family ipv4 unicast
+  redistribute connected
+ exit-address-family
+ address-family ipv6 unicast
+  redistribute connected
+ exit-address-family
+exit
+route-map OUT permit 10
+ match ipv6 address prefix-list HOSTS
+ set large-community 65000:1:2
+exit
+ipv6 prefix-list HOSTS permit ::/0 ge 128
+ip route 10.0.0.0/8 blackhole
+");
+    let places: Vec<&str> = notes.iter().map(|n| n.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["frr.conf:5", "frr.conf:13", "frr.conf:23", "frr.conf:26"], "{notes:#?}");
+    let config = understood(&text, Path::new("/etc/x.toml"));
+    assert_eq!(config.bgp.speaker.router_id.to_string(), "192.0.2.1");
+    let [peer] = config.bgp.neighbors.as_slice() else { panic!("{text}") };
+    assert_eq!(peer.peer.families, bgp::types::Families::ALL);
+    assert_eq!(
+        peer.peer.prefix_list_out.as_ref().unwrap().name(),
+        "HOSTS",
+        "a filter must not be lost for what it sets"
+    );
 }
 
 #[test]
