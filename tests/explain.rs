@@ -67,7 +67,11 @@ fn every_reason_for_silence_is_named() {
         cloud.nbctl("set Logical_Switch_Port vm up=true options:requested-chassis=hv2");
         verdict(&cloud, "203.0.113.10", &["not announced: it belongs to another host (hv2, this is hv1)"]);
         cloud.nbctl("set Logical_Switch_Port vm options:requested-chassis=hv1");
-        verdict(&cloud, "192.168.0.5", &["not announced: network neutron-2 is not a provider network"]);
+        verdict(
+            &cloud,
+            "192.168.0.5",
+            &["not announced: network neutron-2 is not a provider network", "and expose_tenant_networks is off"],
+        );
         verdict(&cloud, "203.0.113.77", &["not announced: no row of the Northbound database has the address"]);
         verdict(&cloud, "203.0.113.10", &["is announced"]);
 

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bgp::rib::NotExported;
+use bgp::types::Family;
 use ipnet::IpNet;
 
 use serde::{Deserialize, Serialize};
@@ -296,6 +298,21 @@ pub struct RouteNeighbor {
     pub acknowledged: bool,
     /// Why it is not told: session down, family not negotiated, the prefix list that denies it …
     pub refused: Option<String>,
+}
+
+impl RouteNeighbor {
+    /// It is not told because its session is not for this family. With a session a family, which is usual, that is no news: people
+    /// are told of the others.
+    fn has_another_family(&self) -> bool {
+        let why = |family| NotExported::Family(family).to_string();
+        self.refused.as_deref().is_some_and(|refused| Family::ALL.iter().any(|family| why(*family) == refused))
+    }
+
+    /// Those that a person wants to hear of: without the sessions for another family, unless there are no others.
+    pub fn worth_a_word(all: &[Self]) -> impl Iterator<Item = &Self> {
+        let only_others = all.iter().all(Self::has_another_family);
+        all.iter().filter(move |neighbor| only_others || !neighbor.has_another_family())
+    }
 }
 
 /// A prefix a neighbour told us (`show learned`).

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::model::{
     Bfd, BfdPackets, BfdTransition, Database, Explain, Exposure, Learned, Neighbor, ObjectState, ReloadAction,
-    ReloadReport, Route, Summary, Wiring,
+    ReloadReport, Route, RouteNeighbor, Summary, Wiring,
 };
 
 /// Whether to colour.
@@ -305,9 +305,7 @@ fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
 pub fn routes(all: &[Route], paint: Paint) -> String {
     let mut grid = Grid::new(paint, &["PREFIX", "NEXT HOP", "NEIGHBOURS", "WHY"]);
     for route in all {
-        let told: Vec<String> = route
-            .neighbors
-            .iter()
+        let told: Vec<String> = RouteNeighbor::worth_a_word(&route.neighbors)
             .map(|n| match (n.advertised, n.acknowledged) {
                 (true, true) => paint.paint(Tone::Good, &n.neighbor),
                 (true, false) => format!("{} (not acknowledged)", n.neighbor),
@@ -479,7 +477,10 @@ pub fn bfd(all: &[Bfd], paint: Paint) -> String {
 /// `explain`.
 pub fn explain(e: &Explain, paint: Paint) -> String {
     let tone = if e.announced { Tone::Good } else { Tone::Bad };
-    let mut out = format!("{}: {}\n", paint.paint(Tone::Head, &e.address), paint.paint(tone, &e.verdict));
+    // The verdict begins with the address, which need not be said twice.
+    let said = e.verdict.strip_prefix(&e.address).map(str::trim_start);
+    let (colon, verdict) = said.map_or((":", e.verdict.as_str()), |said| ("", said));
+    let mut out = format!("{}{colon} {}\n", paint.paint(Tone::Head, &e.address), paint.paint(tone, verdict));
     for step in &e.steps {
         let mark = if step.holds { paint.paint(Tone::Good, "yes") } else { paint.paint(Tone::Bad, "no ") };
         let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
@@ -521,10 +522,50 @@ pub fn reload(r: &ReloadReport, paint: Paint) -> String {
         out.push_str(&grid.finish(""));
     }
     for change in &r.changes {
-        let _ = writeln!(out, "{change}");
+        let _ = writeln!(out, "changes: {change}");
     }
     for change in &r.restart_needed {
         let _ = writeln!(out, "{}", paint.paint(Tone::Bad, &format!("needs a restart: {change}")));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(neighbors: Vec<RouteNeighbor>) -> Route {
+        Route { prefix: "192.0.2.1/32".parse().unwrap(), next_hop: None, neighbors, reasons: vec!["lo".to_owned()] }
+    }
+
+    fn refused(neighbor: &str, why: &dyn ToString) -> RouteNeighbor {
+        RouteNeighbor { neighbor: neighbor.to_owned(), refused: Some(why.to_string()), ..RouteNeighbor::default() }
+    }
+
+    #[test]
+    fn a_session_for_the_other_family_is_mentioned_only_where_there_is_no_other() {
+        let other = || refused("fd00::1", &bgp::rib::NotExported::Family(bgp::types::Family::Ipv4));
+        let told = RouteNeighbor {
+            neighbor: "10.0.0.1".to_owned(),
+            advertised: true,
+            acknowledged: true,
+            ..RouteNeighbor::default()
+        };
+        let line = |neighbors| routes(&[route(neighbors)], Paint::Plain).lines().nth(1).unwrap().to_owned();
+        let denied = refused("10.0.0.2", &"prefix list `none` denies it");
+        let words = "192.0.2.1/32  self      10.0.0.1, 10.0.0.2 (prefix list `none` denies it)  lo";
+        assert_eq!(line(vec![told, other(), denied]), words);
+        assert!(line(vec![other()]).contains("fd00::1 (ipv4 unicast was not negotiated"), "{}", line(vec![other()]));
+    }
+
+    #[test]
+    fn an_explanation_names_the_address_once() {
+        let said = |verdict: &str| {
+            let explain =
+                Explain { address: "192.0.2.1".to_owned(), verdict: verdict.to_owned(), ..Explain::default() };
+            super::explain(&explain, Paint::Plain)
+        };
+        assert_eq!(said("192.0.2.1 is announced"), "192.0.2.1 is announced\n");
+        assert_eq!(said("no row names it"), "192.0.2.1: no row names it\n");
+    }
 }

@@ -152,10 +152,10 @@ fn compute(view: &View, mut facts: Facts, options: &Options, notes: &mut Vec<Str
 fn routes(config: &Config, desired: &Desired) -> Vec<Route> {
     let mut reasons: BTreeMap<IpNet, Vec<String>> = BTreeMap::new();
     for prefix in &config.advertise.prefixes {
-        reasons.entry(prefix.trunc()).or_default().push("configuration: [advertise] prefixes".to_owned());
+        reasons.entry(prefix.trunc()).or_default().push("[advertise] prefixes".to_owned());
     }
     for prefix in config.advertise.from_files.iter() {
-        reasons.entry(prefix.trunc()).or_default().push("configuration: [advertise] files".to_owned());
+        reasons.entry(prefix.trunc()).or_default().push("[advertise] files".to_owned());
     }
     for exposure in desired.exposures.iter().filter(|exposure| exposure.announce && exposure.waiting.is_none()) {
         reasons.entry(exposure.address).or_default().push(exposure.owner());

@@ -327,8 +327,7 @@ impl Agent {
         };
         let mut untold = Vec::new();
         if let Some(route) = routes.iter().find(|route| route.prefix == host).or_else(|| routes.last()) {
-            let told = route.neighbors.iter().map(told_step);
-            steps.extend(told);
+            steps.extend(RouteNeighbor::worth_a_word(&route.neighbors).map(told_step));
             untold.extend(route.neighbors.iter().map(|n| format!("{} ({})", n.neighbor, why_not_told(n))));
         }
         let verdict = match (announced, said.as_str(), untold.is_empty()) {

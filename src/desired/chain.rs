@@ -12,9 +12,12 @@ pub(super) struct Broken {
 }
 
 impl Chain {
-    /// Notes a condition that holds.
+    /// Notes a condition that holds; not twice in a row, where two rules ask for the same.
     pub(super) fn holds(&mut self, what: impl Into<String>) {
-        self.0.push(what.into());
+        let what = what.into();
+        if self.0.last() != Some(&what) {
+            self.0.push(what);
+        }
     }
 
     /// Ends the chain with the condition that fails.
@@ -41,7 +44,7 @@ impl Chain {
         fails: impl FnOnce() -> String,
     ) -> Result<(), Broken> {
         if condition {
-            self.0.push(holds());
+            self.holds(holds());
             Ok(())
         } else {
             Err(self.fails(fails()))

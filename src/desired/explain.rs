@@ -133,7 +133,15 @@ fn port_chain(
     let is_tenant = |network: &Id| provider::resolve(ctx, network, &mut Chain::default()).is_err();
     let Some(network) = port.network.as_ref().filter(|network| ctx.options.exposes_tenants() && is_tenant(network))
     else {
-        return provider::port(ctx, port);
+        let mut verdict = provider::port(ctx, port);
+        // Whoever asks about a machine's own address there wants to hear which key would have it announced.
+        if let (Err(broken), Some(network), false) = (&mut verdict, &port.network, ctx.options.exposes_tenants())
+            && ctx.view.localnets(network).is_empty()
+            && provider::resolve(ctx, network, &mut Chain::default()).is_err_and(|why| why.fails == broken.fails)
+        {
+            broken.fails.push_str(", and expose_tenant_networks is off");
+        }
+        return verdict;
     };
     let near: Vec<_> = subnets.iter().filter(|subnet| subnet.network.as_ref() == Some(network)).collect();
     let verdict = tenant::port(port, &near);
