@@ -31,7 +31,8 @@ SIGHUP
 Reads the configuration again, as \fBovn\-bgpd reload\fR does.
 .TP
 SIGTERM, SIGINT
-Ends the daemon. Routes and wiring stay in the kernel; neighbours are told.
+Ends the daemon. Wiring and learned routes stay in the kernel; neighbours keep our routes where graceful restart was agreed on,
+the others are told.
 .SH FILES
 .TP
 /etc/ovn\-bgpd/ovn\-bgpd.toml
