@@ -145,7 +145,8 @@ pub fn summary(s: &Summary, paint: Paint) -> String {
         line("exposures", format!("{}, {} wired, {} announced{failed}", e.total, e.wired, e.announced));
     }
     if let Some(chassis) = &s.chassis {
-        line("chassis", format!("{} (system-id {})", chassis.hostname, chassis.system_id));
+        let system_id = if chassis.system_id.is_empty() { "not known yet" } else { &chassis.system_id };
+        line("chassis", format!("{} (system-id {system_id})", chassis.hostname));
     }
     for (name, database) in [("northbound", &s.northbound), ("open_vswitch", &s.open_vswitch)] {
         if let Some(database) = database {
@@ -175,6 +176,9 @@ fn database_line(database: &Database, paint: Paint) -> String {
         (false, true) => paint.paint(Tone::Bad, "away; the last state stands"),
         (false, false) => paint.paint(Tone::Bad, "not reached yet"),
     };
+    if database.remote.is_empty() {
+        return paint.paint(Tone::Bad, "not known yet where it is (external_ids:ovn-nb-remote of the local database)");
+    }
     let error = database.last_error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
     format!("{}, {state}, {} rows{error}", database.remote, database.rows)
 }

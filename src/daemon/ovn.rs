@@ -64,7 +64,8 @@ pub(super) struct Ovn {
     vlan_devices: BTreeSet<String>,
     tables: BTreeMap<String, u32>,
     seed: u64,
-    warned: Vec<String>,
+    /// What is wrong with the host's own facts now, as was said in the log.
+    pub(super) warned: Vec<String>,
     recorder: Option<Recorder>,
 }
 

@@ -1,5 +1,6 @@
 //! What the API asks: answered from the agent's and the speaker's own state.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::api::model::{
     ObjectState, ReloadReport, Route, RouteCounts, RouteNeighbor, Step, Summary, Wiring,
 };
 use crate::api::{Source, Unavailable};
+use crate::config::Config;
 use crate::desired;
 use crate::desired::wiring::Key;
 
@@ -172,8 +174,10 @@ impl Agent {
         let established = neighbors.iter().filter(|n| n.state == "Established").count();
         let failed = self.reconciler.failed();
         warnings.extend(failed.iter().map(|(key, why)| format!("cannot make {key:?}: {why}")));
+        warnings.extend(missing_interfaces(&self.config, exists));
         let mut not_ready = Vec::new();
         if let Some(ovn) = &self.ovn {
+            warnings.extend(ovn.warned.iter().cloned());
             if !self.reconciler.sees_all() {
                 not_ready.push("the databases have not been read completely yet".to_owned());
             }
@@ -244,6 +248,12 @@ impl Agent {
             Some(prefix) => range(prefix).and_then(|range| range.peer_group.clone()),
         };
         neighbor.bfd = configured.and_then(|n| bfd::of_neighbor(n, bfd));
+        // Nobody can be discovered on an interface that is not there.
+        if let (Some(interface), None) = (&neighbor.interface, neighbor.uptime_seconds)
+            && !exists(interface)
+        {
+            neighbor.last_reason = Some(format!("there is no interface {interface}"));
+        }
         neighbor
     }
 
@@ -417,6 +427,25 @@ impl Agent {
     }
 }
 
+/// Whether there is an interface of this name.
+fn exists(interface: &str) -> bool {
+    nix::net::if_::if_nametoindex(interface).is_ok()
+}
+
+/// Interfaces that the configuration names and the host lacks: not made yet, or a slip of the pen.
+fn missing_interfaces(config: &Config, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let of_neighbors = config.bgp.neighbors.iter().filter_map(|neighbor| {
+        let interface = neighbor.peer.address.interface().or(neighbor.peer.bind_interface.as_deref());
+        interface.map(|interface| ("[[bgp.neighbors]]", interface))
+    });
+    let of_addresses = config.advertise.interfaces.iter().map(|interface| ("[advertise]", interface.as_str()));
+    let named: BTreeSet<_> = of_neighbors.chain(of_addresses).filter(|(_, interface)| !exists(interface)).collect();
+    named
+        .into_iter()
+        .map(|(table, interface)| format!("there is no interface {interface}, which {table} names"))
+        .collect()
+}
+
 fn told_step(neighbor: &RouteNeighbor) -> Step {
     let detail = match (neighbor.advertised, neighbor.acknowledged) {
         (true, true) => "sent and acknowledged".to_owned(),
@@ -438,5 +467,32 @@ fn database(link: &Link) -> Database {
         synced: link.seen,
         rows: count(link.client.database().values().map(crate::ovsdb::value::Table::len).sum()),
         last_error: link.down.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_named_and_not_there_is_a_warning() {
+        let text = "[bgp]\nasn = 64999\nrouter_id = \"10.0.0.1\"\n\
+                    [[bgp.neighbors]]\ninterface = \"enp2s0\"\nremote_as = \"external\"\n\
+                    [[bgp.neighbors]]\ninterface = \"enp3s0\"\nremote_as = \"external\"\n\
+                    [[bgp.neighbors]]\naddress = \"10.0.0.2\"\nbind_interface = \"enp4s0\"\nremote_as = 65001\n\
+                    [advertise]\ninterfaces = [\"lo\", \"dummy0\"]\n";
+        let config = crate::config::parse(text, Path::new("c.toml")).config.unwrap();
+        let there = |names: &'static [&'static str]| missing_interfaces(&config, move |name| names.contains(&name));
+        assert_eq!(there(&["lo", "dummy0", "enp2s0", "enp3s0", "enp4s0"]), [] as [&str; 0]);
+        assert_eq!(
+            there(&["lo", "enp2s0"]),
+            [
+                "there is no interface enp3s0, which [[bgp.neighbors]] names",
+                "there is no interface enp4s0, which [[bgp.neighbors]] names",
+                "there is no interface dummy0, which [advertise] names",
+            ]
+        );
     }
 }
