@@ -1,6 +1,6 @@
 //! What was found, as TOML.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::found::{Found, Session, quote};
@@ -93,7 +93,26 @@ fn write_options(out: &mut String, options: &BTreeMap<&'static str, String>) {
 /// The options of a session. Those FRR keeps per family become one; `whole`: nothing is inherited.
 fn options(session: &Session, found: &mut Found, name: &str, whole: bool) -> BTreeMap<&'static str, String> {
     let mut options = session.options.clone();
-    for (key, value) in session.ipv4.options.iter().chain(&session.ipv6.options) {
+    let ipv4 = session.ipv4.active.unwrap_or(!found.no_default_ipv4);
+    let ipv6 = session.ipv6.active.unwrap_or(false);
+    for key in ["prefix_list_in", "prefix_list_out"] {
+        let lists = (session.ipv4.options.get(key), session.ipv6.options.get(key));
+        // What a neighbour says of one family leaves the other to its group, which is not looked at.
+        let two = match lists {
+            (Some(one), Some(other)) => one != other,
+            (Some(_), None) => whole && ipv6,
+            (None, Some(_)) => whole && ipv4,
+            (None, None) => false,
+        };
+        if two && let Some(list) = one_list(lists, &mut found.prefix_lists) {
+            options.insert(key, quote(&list));
+        }
+    }
+    let per_family = session.ipv4.options.iter().chain(&session.ipv6.options);
+    for (key, value) in per_family.filter(|(key, _)| !session.options.contains_key(*key)) {
+        if key.starts_with("prefix_list_") && options.contains_key(key) {
+            continue;
+        }
         let first = options.entry(key).or_insert_with(|| value.clone());
         if first != value {
             found
@@ -107,9 +126,8 @@ fn options(session: &Session, found: &mut Found, name: &str, whole: bool) -> BTr
     }
     let said = session.ipv4.active.is_some() || session.ipv6.active.is_some();
     if whole || said {
-        let ipv4 = session.ipv4.active.unwrap_or(!found.no_default_ipv4).then_some("\"ipv4\"");
-        let ipv6 = session.ipv6.active.unwrap_or(false).then_some("\"ipv6\"");
-        let families: Vec<&str> = ipv4.into_iter().chain(ipv6).collect();
+        let families: Vec<&str> =
+            [(ipv4, "\"ipv4\""), (ipv6, "\"ipv6\"")].into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
         if families.is_empty() {
             found.notes.push(format!("neighbor {name}: no family is activated: both are offered"));
         } else {
@@ -117,6 +135,51 @@ fn options(session: &Session, found: &mut Found, name: &str, whole: bool) -> BTr
         }
     }
     options
+}
+
+/// FRR has a list for each family, ours has both: the IPv4 rules of the one and the IPv6 rules of the other, as a list of its own. A
+/// family without a list lets everything through. `None`: one of them is not defined.
+fn one_list(
+    (ipv4, ipv6): (Option<&String>, Option<&String>),
+    lists: &mut BTreeMap<String, Vec<String>>,
+) -> Option<String> {
+    let part = |list: Option<&String>, v6: bool| {
+        let Some(name) = list.map(|quoted| quoted.trim_matches('"')) else {
+            let (name, rule) =
+                if v6 { ("any-ipv6", "permit ::/0 le 128") } else { ("any-ipv4", "permit 0.0.0.0/0 le 32") };
+            return Some((name.to_owned(), vec![rule.to_owned()]));
+        };
+        let rules: Vec<String> = lists.get(name)?.iter().filter(|rule| rule.contains(':') == v6).cloned().collect();
+        Some((name.to_owned(), without_numbers(&rules)))
+    };
+    let ((one, mut rules), (other, more)) = (part(ipv4, false)?, part(ipv6, true)?);
+    rules.extend(more);
+    let name = format!("{one}-and-{other}");
+    lists.insert(name.clone(), rules);
+    Some(name)
+}
+
+/// The number of a rule, if it has one.
+fn number(rule: &str) -> Option<u32> {
+    rule.strip_prefix("seq ")?.split(' ').next()?.parse().ok()
+}
+
+/// Rules in their order without their numbers: FRR counts those of each family by themselves.
+fn without_numbers(rules: &[String]) -> Vec<String> {
+    let mut rules = rules.to_vec();
+    rules.sort_by_key(|rule| (rule.contains(':'), number(rule)));
+    let bare = |rule: &String| match number(rule) {
+        Some(_) => rule.splitn(3, ' ').nth(2).unwrap_or(rule).to_owned(),
+        None => rule.clone(),
+    };
+    rules.iter().map(bare).collect()
+}
+
+/// The rules of a list, with their numbers unless one is there twice.
+fn without_clashes(rules: &[String]) -> Vec<String> {
+    let numbers: Vec<u32> = rules.iter().filter_map(|rule| number(rule)).collect();
+    let clash = numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len();
+    if clash { without_numbers(rules) } else { rules.to_vec() }
 }
 
 fn bfd(out: &mut String, found: &Found) {
@@ -171,7 +234,7 @@ fn prefix_lists(out: &mut String, found: &Found) {
     }
     out.push_str("\n[prefix_lists]\n");
     for (name, rules) in &found.prefix_lists {
-        let rules: Vec<String> = rules.iter().map(|rule| quote(rule)).collect();
+        let rules: Vec<String> = without_clashes(rules).iter().map(|rule| quote(rule)).collect();
         let _ = writeln!(out, "{} = [{}]", key(name), rules.join(", "));
     }
 }

@@ -200,9 +200,34 @@ ip route 10.0.0.0/8 blackhole
     assert_eq!(peer.peer.families, bgp::types::Families::ALL);
     assert_eq!(
         peer.peer.prefix_list_out.as_ref().unwrap().name(),
-        "HOSTS",
+        "any-ipv4-and-HOSTS",
         "a filter must not be lost for what it sets"
     );
+}
+
+/// FRR numbers the rules of both families from 5 on, and has a list for each.
+#[test]
+fn lists_of_two_families_become_one_that_means_the_same() {
+    let migrated = |ipv4: &str, ipv6: &str| {
+        let (text, notes) = frr(&format!(
+            "router bgp 65000\n bgp router-id 192.0.2.1\n no bgp ebgp-requires-policy\n neighbor eth0 interface remote-as external\n \
+             address-family ipv4 unicast\n  {ipv4}\n exit-address-family\n \
+             address-family ipv6 unicast\n  neighbor eth0 activate\n  {ipv6}\n exit-address-family\nexit\n\
+             ip prefix-list HOSTS seq 5 deny 10.0.0.0/8 ge 32\nip prefix-list HOSTS seq 10 permit any\n\
+             ipv6 prefix-list HOSTS seq 5 permit ::/0 ge 128\nipv6 prefix-list SIX seq 5 permit 2001:db8::/32 ge 128\n"
+        ));
+        assert_eq!(notes, [] as [&str; 0]);
+        let config = understood(&text, Path::new("/etc/x.toml"));
+        let list = config.bgp.neighbors[0].peer.prefix_list_out.clone().unwrap();
+        ["10.0.0.1/32", "192.0.2.1/32", "2001:db8::1/128", "2001:db9::1/128", "2001:db9::/64"]
+            .map(|prefix| list.permits(&prefix.parse().unwrap()))
+    };
+    let hosts = "neighbor eth0 prefix-list HOSTS out";
+    let six = "neighbor eth0 prefix-list SIX out";
+    assert_eq!(migrated(hosts, hosts), [false, true, true, true, false]);
+    assert_eq!(migrated(hosts, six), [false, true, true, false, false]);
+    assert_eq!(migrated(hosts, ""), [false, true, true, true, true]);
+    assert_eq!(migrated("", six), [true, true, true, false, false]);
 }
 
 #[test]
