@@ -364,7 +364,7 @@ def write(table: Table, command: str) -> None:
     begin, end = "<!-- measured: begin -->", "<!-- measured: end -->"
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     block = (
-        f"{begin}\n{date}, `{command.strip()}`, {os.cpu_count()} cores, Linux {platform.release()}:\n\n{table.markdown()}{end}"
+        f"{begin}\n{date}, `{command.strip()}`, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}:\n\n{table.markdown()}{end}"
     )
     text = path.read_text() if path.exists() else f"# Performance\n\n{begin}\n{end}\n"
     if begin not in text:
