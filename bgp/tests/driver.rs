@@ -100,7 +100,9 @@ async fn two_speakers_exchange_routes_and_say_goodbye() {
     assert!(down.to_string().contains("maintenance"), "{down}");
     wait_learned(&b, &[]).await;
     wait_for(&mut a_events, |e| matches!(e, Event::Down { .. })).await;
+    timeout(PATIENCE, a.ended()).await.expect("nobody says that the speaker has ended");
     a_thread.join().unwrap();
+    assert!(timeout(Duration::from_millis(50), b.ended()).await.is_err(), "the other one goes on");
     b.shutdown(Shutdown::Stop(String::new())).await.unwrap();
     b_thread.join().unwrap();
     assert!(b.neighbors().await.is_err());

@@ -47,7 +47,8 @@ pub(super) struct Agent {
     monitor_again: Option<Instant>,
     queries: mpsc::Receiver<Query>,
     origination: Arc<Origination>,
-    stopping: bool,
+    /// Why it goes no further: told to, or (an error) not able to.
+    outcome: Option<anyhow::Result<()>>,
 }
 
 /// What woke the agent.
@@ -59,8 +60,8 @@ enum Woken {
     Due,
     Stop(&'static str),
     Reload,
-    /// Nobody can ask any more: the API has ended.
-    Alone,
+    /// One of the others has ended by a fault of ours: the speaker, or the API. A new start is all that helps.
+    Broken(&'static str),
 }
 
 impl Agent {
@@ -99,19 +100,22 @@ impl Agent {
             monitor_again: None,
             queries,
             origination: Arc::default(),
-            stopping: false,
+            outcome: None,
             started_with: Arc::clone(&config),
             config,
         })
     }
 
     /// Runs until a signal ends it.
+    ///
+    /// # Errors
+    /// Something else has ended without being told to. Whoever started the daemon is to start it again.
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         self.monitor = self.open_monitor();
         self.refresh_host_routes();
         notify_ready();
-        while !self.stopping {
+        loop {
             self.work().await;
             if self.reconciler.sees_all()
                 && self.reconciler.failed().is_empty()
@@ -121,8 +125,10 @@ impl Agent {
             }
             let woken = self.wait(&mut signals).await;
             self.handle(woken).await;
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
         }
-        Ok(())
     }
 
     /// Does everything the reconciler wants done now.
@@ -242,7 +248,8 @@ impl Agent {
         tokio::select! {
             biased;
             woken = signals.next() => woken,
-            query = self.queries.recv() => query.map_or(Woken::Alone, Woken::Asked),
+            () = self.speaker.ended() => Woken::Broken("the BGP speaker has ended"),
+            query = self.queries.recv() => query.map_or(Woken::Broken("the API has ended"), Woken::Asked),
             happened = ovn => Woken::Ovn(happened),
             change = kernel => Woken::Kernel(change),
             () = learned => Woken::Learned,
@@ -287,9 +294,14 @@ impl Agent {
                 self.speaker.stop(self.reconciler.draining()).await;
                 // Afterwards: there are peers that end BGP, and with it the restart, when BFD is taken down on purpose.
                 self.bfd.stop().await;
-                self.stopping = true;
+                self.outcome = Some(Ok(()));
             }
-            Woken::Alone => self.stopping = true,
+            Woken::Broken(what) => {
+                // As for a restart, which it is: the neighbours are to keep our routes.
+                self.speaker.stop(self.reconciler.draining()).await;
+                self.bfd.stop().await;
+                self.outcome = Some(Err(anyhow::anyhow!("{what}, a fault of ours; the wiring stays")));
+            }
         }
     }
 
@@ -426,5 +438,42 @@ impl Signals {
 fn notify_ready() {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bgp::speaker::Shutdown;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::daemon::speaker;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A daemon without OVN and without neighbours.
+    fn agent(queries: mpsc::Receiver<Query>) -> Agent {
+        let text = "[bgp]\nasn = 64999\nrouter_id = \"10.0.1.2\"\nlisten = []\n\
+                    [api]\nsocket = \"/nowhere/s.sock\"\n";
+        let (config, _) = crate::config::parse(text, std::path::Path::new("/c.toml")).into_result().unwrap();
+        let locks = Locks::take(&config).unwrap();
+        let speaker = speaker::start(&config).unwrap();
+        Agent::new(config, locks, speaker, queries).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_speaker_that_has_ended_ends_the_daemon_with_an_error() {
+        let (_asked, queries) = mpsc::channel(1);
+        let agent = agent(queries);
+        agent.speaker.handle().shutdown(Shutdown::Stop(String::new())).await.unwrap();
+        let outcome = timeout(PATIENCE, agent.run()).await.expect("it goes on without a speaker");
+        assert!(outcome.is_err(), "nobody would start it again");
+    }
+
+    #[tokio::test]
+    async fn an_api_that_has_ended_ends_the_daemon_with_an_error() {
+        let (asked, queries) = mpsc::channel(1);
+        drop(asked);
+        assert!(timeout(PATIENCE, agent(queries).run()).await.unwrap().is_err(), "nobody would start it again");
     }
 }

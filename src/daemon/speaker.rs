@@ -41,8 +41,8 @@ impl Speaker {
     }
 
     pub(super) fn reconfigure(&self, config: &Config) {
-        // A neighbour that is new has no routes of ours from before a restart. A speaker that is gone has ended the daemon, or is
-        // about to.
+        // A neighbour that is new has no routes of ours from before a restart. A speaker that is gone ends the daemon, see
+        // [`Speaker::ended`].
         let _ = self.handle.reconfigure(config.driver());
     }
 
@@ -52,6 +52,11 @@ impl Speaker {
         let text = "ovn-bgpd is stopping".to_owned();
         let how = if draining { Shutdown::Stop(text) } else { Shutdown::Restart(text) };
         let _ = self.handle.shutdown(how).await;
+    }
+
+    /// Waits until its thread has ended.
+    pub(super) async fn ended(&self) {
+        self.handle.ended().await;
     }
 
     pub(super) async fn neighbors(&self) -> Result<Vec<model::Neighbor>, Unavailable> {

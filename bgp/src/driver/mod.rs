@@ -25,6 +25,7 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -104,13 +105,25 @@ pub fn spawn(config: Config) -> io::Result<(Handle, JoinHandle<()>)> {
     let handle = Handle { commands, routes, learned, events: events.clone(), interfaces, discovered };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seed = RandomState::new().hash_one(std::process::id());
-    let discovery = discovery::run(handle.clone(), wanted, seed);
+    let looking = handle.clone();
+    let discovery = supervise(move || discovery::run(looking.clone(), wanted.clone(), seed));
     let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || {
         let driver = Driver::new(config, seed, events, learned_sender);
         runtime.spawn(discovery);
         runtime.block_on(tokio::task::unconstrained(driver.run(command_receiver, route_receiver)));
     })?;
     Ok((handle, thread))
+}
+
+/// How long discovery rests after a fault of ours.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A task that panics is followed by another: nobody else would notice that neighbours are no longer discovered.
+async fn supervise<T: Future<Output = ()> + Send + 'static>(mut task: impl FnMut() -> T) {
+    while tokio::spawn(task()).await.is_err() {
+        tracing::error!("the discovery of neighbours has panicked, a fault of ours; it begins anew");
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 impl Handle {
@@ -215,6 +228,11 @@ impl Handle {
         self.ask(|reply| Command::Shutdown(how, reply)).await
     }
 
+    /// Waits until the speaker's thread has ended: after [`Handle::shutdown`], or by a fault of ours. Nothing else tells of that.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     fn send(&self, command: Command) -> Result<(), Gone> {
         self.commands.send(command).map_err(|_| Gone)
     }
@@ -223,5 +241,24 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(command(reply))?;
         answer.await.map_err(|_| Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_followed_by_another() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&begun);
+        supervise(move || {
+            let count = Arc::clone(&count);
+            async move { assert!(count.fetch_add(1, Ordering::Relaxed) > 0, "a fault") }
+        })
+        .await;
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
     }
 }
