@@ -58,6 +58,9 @@ pub struct Monitor {
     socket: TokioSocket,
     buffer: Vec<u8>,
     filter: Filter,
+    /// Notices were lost, and nobody knows it yet.
+    behind: bool,
+    list: fn() -> io::Result<BTreeMap<u32, Device>>,
 }
 
 /// What concerns us, and what is needed to tell.
@@ -73,7 +76,7 @@ impl Monitor {
         let socket = subscribe()?;
         // After the subscription, so that nothing happens unseen in between.
         let filter = Filter { marks, scope, own_port, devices: devices()? };
-        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM), filter })
+        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM), filter, behind: false, list: devices })
     }
 
     /// Sets what concerns us from now on.
@@ -83,14 +86,19 @@ impl Monitor {
 
     /// Waits for a change, then takes along everything that has already happened. Cancel-safe.
     ///
-    /// Errors only when a lost subscription cannot be renewed; the next call tries again.
+    /// Errors only when a lost subscription cannot be renewed, or not be caught up with; the next call tries again.
     pub async fn next(&mut self) -> io::Result<Change> {
+        if self.behind {
+            self.socket = subscribe()?;
+            return self.start_over();
+        }
         match poll_fn(|context| self.poll_change(context)).await {
             Ok(change) => Ok(change),
             // The receive buffer overflowed; the socket goes on.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.start_over(),
             Err(error) => {
                 tracing::warn!(%error, "kernel notices interrupted, subscribing again");
+                self.behind = true;
                 self.socket = subscribe()?;
                 self.start_over()
             }
@@ -98,7 +106,9 @@ impl Monitor {
     }
 
     fn start_over(&mut self) -> io::Result<Change> {
-        self.filter.devices = devices()?;
+        self.behind = true;
+        self.filter.devices = (self.list)()?;
+        self.behind = false;
         Ok(Change { lost: true, ..Change::default() })
     }
 
@@ -184,5 +194,25 @@ impl Filter {
         };
         let concerns_us = |device: &Device| self.scope.devices.contains(&device.name);
         old != new && (old.iter().any(concerns_us) || new.iter().any(concerns_us))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lost_notices_are_told_of_even_if_the_devices_cannot_be_listed_at_first() {
+        let mut monitor = Monitor::open(Marks::default(), Scope::default(), Arc::default()).unwrap();
+        monitor.list = || Err(io::Error::from_raw_os_error(libc::ENOBUFS));
+        assert!(monitor.start_over().is_err());
+        monitor.list = devices;
+        let change =
+            timeout(Duration::from_secs(1), monitor.next()).await.expect("it waits for the next change").unwrap();
+        assert!(change.lost);
     }
 }
