@@ -89,6 +89,7 @@ pub struct Reconciler {
     /// The desired state was computed once, and what is there agrees with it as far as we know: what follows may be small.
     settled: bool,
     host_routes: BTreeSet<IpNet>,
+    host: Host,
     actual: BTreeMap<Key, Spec>,
     /// `None` until the first observation.
     observe_at: Option<Instant>,
@@ -107,6 +108,17 @@ pub struct Reconciler {
 
 /// What the speaker was told last: the parts of a [`Step::Announce`].
 type Told = (Arc<BTreeSet<IpNet>>, bool, bool);
+
+/// What is known of the host's own prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Host {
+    /// There may be none.
+    Unasked,
+    /// There may be some, but they cannot be read.
+    Unread,
+    /// They were read once.
+    Known,
+}
 
 /// Whether, and how far, traffic is being moved away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +145,7 @@ impl Reconciler {
             desired: Arc::default(),
             settled: false,
             host_routes: BTreeSet::new(),
+            host: Host::Unasked,
             actual: BTreeMap::new(),
             observe_at: None,
             audit_at: None,
@@ -169,9 +182,17 @@ impl Reconciler {
 
     /// The host's own prefixes changed.
     pub fn set_host_routes(&mut self, prefixes: BTreeSet<IpNet>) {
-        if self.host_routes != prefixes {
+        let before = std::mem::replace(&mut self.host, Host::Known);
+        if self.host_routes != prefixes || before == Host::Unread {
             self.host_routes = prefixes;
             self.dirty = true;
+        }
+    }
+
+    /// The host's own prefixes cannot be read now. Those that are known stand; until they are for the first time there is more to say.
+    pub fn host_routes_unread(&mut self) {
+        if self.host != Host::Known {
+            self.host = Host::Unread;
         }
     }
 
@@ -390,7 +411,7 @@ impl Reconciler {
     }
 
     fn announce(&mut self, prefixes: impl Iterator<Item = IpNet>) {
-        let complete = self.sees_all() || self.plain;
+        let complete = (self.sees_all() || self.plain) && self.host != Host::Unread;
         let mut prefixes: BTreeSet<IpNet> = prefixes.collect();
         if self.drain != Drain::Withdrawn {
             // The host's own prefixes need no wiring of ours.

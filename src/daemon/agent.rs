@@ -14,7 +14,7 @@ use super::fib::{Fib, remove_former};
 use super::fib_memory::Memory;
 use super::host_routes;
 use super::lock::Locks;
-use super::ovn::{Happened, Ovn};
+use super::ovn::{Happened, Ovn, Refreshed};
 use super::speaker::Speaker;
 use crate::actuate::OpError;
 use crate::actuate::kernel::{Kernel, Marks, Scope as KernelScope};
@@ -45,6 +45,8 @@ pub(super) struct Agent {
     monitor: Option<Monitor>,
     /// The kernel's notices have failed: when to try again.
     monitor_again: Option<Instant>,
+    /// Something in the kernel could not be read, or nobody tells of its changes: when to look at everything again.
+    look_at: Option<Instant>,
     queries: mpsc::Receiver<Query>,
     origination: Arc<Origination>,
     /// Why it goes no further: told to, or (an error) not able to.
@@ -98,6 +100,7 @@ impl Agent {
             locks,
             monitor: None,
             monitor_again: None,
+            look_at: None,
             queries,
             origination: Arc::default(),
             outcome: None,
@@ -213,7 +216,8 @@ impl Agent {
     }
 
     async fn wait(&mut self, signals: &mut Signals) -> Woken {
-        let deadlines = [self.reconciler.next_deadline(), self.fib.as_ref().and_then(Fib::next_deadline)];
+        let fib = self.fib.as_ref().and_then(Fib::next_deadline);
+        let deadlines = [self.reconciler.next_deadline(), fib, self.look_at];
         let deadline = deadlines.into_iter().flatten().min();
         let due = async {
             match deadline {
@@ -271,12 +275,15 @@ impl Agent {
             }
             Woken::Learned => self.reconcile_fib(now).await,
             Woken::Kernel(Err(error)) => {
-                if self.monitor_again.replace(now + MONITOR_PAUSE).is_none() {
+                if self.monitor_again.replace(now + PAUSE).is_none() {
                     tracing::warn!(%error, "no notices from the kernel; looking every second");
                 }
-                self.reconciler.world_changed(now);
+                self.look(now).await;
             }
             Woken::Due => {
+                if self.look_at.is_some_and(|at| at <= now) {
+                    self.look(now).await;
+                }
                 if self.fib.as_ref().and_then(Fib::next_deadline).is_some_and(|at| at <= now) {
                     self.reconcile_fib(now).await;
                 }
@@ -305,6 +312,21 @@ impl Agent {
         }
     }
 
+    /// Looks at everything the kernel's notices tell of.
+    async fn look(&mut self, now: Instant) {
+        self.look_at = None;
+        if self.monitor.is_none() {
+            self.monitor = self.open_monitor();
+        }
+        self.kernel_changed(now, Change { lost: true, ..Change::default() });
+        self.reconcile_fib(now).await;
+    }
+
+    /// In a while: what was known stands until then.
+    fn look_again(&mut self) {
+        self.look_at.get_or_insert(Instant::now() + PAUSE);
+    }
+
     async fn reconcile_fib(&mut self, now: Instant) {
         if self.fib.is_none() {
             return;
@@ -322,7 +344,7 @@ impl Agent {
         let changed = match happened {
             Happened::Northbound(events) => ovn.northbound(events),
             Happened::OpenVswitch => {
-                let changed = ovn.refresh_facts(&mut self.kernel);
+                let changed = self.refresh_facts();
                 self.rescope();
                 changed
             }
@@ -344,11 +366,18 @@ impl Agent {
         }
     }
 
+    /// Whether one has changed.
+    fn refresh_facts(&mut self) -> bool {
+        let Some(ovn) = &mut self.ovn else { return false };
+        let Refreshed { changed, again } = ovn.refresh_facts(&mut self.kernel);
+        if again {
+            self.look_again();
+        }
+        changed
+    }
+
     fn kernel_changed(&mut self, now: Instant, change: Change) {
-        if (change.links || change.lost)
-            && let Some(ovn) = &mut self.ovn
-            && ovn.refresh_facts(&mut self.kernel)
-        {
+        if (change.links || change.lost) && self.refresh_facts() {
             self.inputs_changed(now);
         }
         if change.addresses || change.links || change.lost {
@@ -374,16 +403,20 @@ impl Agent {
         }
     }
 
-    fn open_monitor(&self) -> Option<Monitor> {
+    fn open_monitor(&mut self) -> Option<Monitor> {
         if self.ovn.is_none() && self.config.advertise.interfaces.is_empty() && self.fib.is_none() {
             return None;
         }
-        self.kernel
-            .monitor(self.monitor_scope())
-            .inspect_err(
-                |error| tracing::error!(%error, "cannot follow the kernel's changes; only audits will see them"),
-            )
-            .ok()
+        match self.kernel.monitor(self.monitor_scope()) {
+            Ok(monitor) => Some(monitor),
+            Err(error) => {
+                if self.monitor_again.replace(Instant::now() + PAUSE).is_none() {
+                    tracing::error!(%error, "cannot follow the kernel's changes; looking every second");
+                }
+                self.look_again();
+                None
+            }
+        }
     }
 
     /// Collects the host's own prefixes anew.
@@ -397,6 +430,8 @@ impl Agent {
                 Ok(addresses) => addresses,
                 Err(error) => {
                     tracing::warn!(%error, "cannot read the addresses of [advertise] interfaces; what was announced stands");
+                    self.reconciler.host_routes_unread();
+                    self.look_again();
                     return;
                 }
             }
@@ -406,8 +441,8 @@ impl Agent {
     }
 }
 
-/// After the kernel's notices have failed. Everything else goes on meanwhile.
-const MONITOR_PAUSE: Duration = Duration::from_secs(1);
+/// After the kernel's notices have failed, or an answer of it. Everything else goes on meanwhile.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The signals we act on.
 struct Signals {
@@ -451,12 +486,18 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A daemon without OVN and without neighbours.
-    fn agent(queries: mpsc::Receiver<Query>) -> Agent {
-        let text = "[bgp]\nasn = 64999\nrouter_id = \"10.0.1.2\"\nlisten = []\n\
-                    [api]\nsocket = \"/nowhere/s.sock\"\n";
-        let (config, _) = crate::config::parse(text, std::path::Path::new("/c.toml")).into_result().unwrap();
-        let locks = Locks::take(&config).unwrap();
+    /// A daemon without neighbours.
+    fn agent(rest: &str, queries: mpsc::Receiver<Query>) -> Agent {
+        let parse = |rest: &str| {
+            let text = format!(
+                "[bgp]\nasn = 64999\nrouter_id = \"10.0.1.2\"\nlisten = []\n\
+                 [api]\nsocket = \"/nowhere/s.sock\"\n{rest}"
+            );
+            crate::config::parse(&text, std::path::Path::new("/c.toml")).into_result().unwrap().0
+        };
+        // Nothing is wired here that another daemon could be in the way of.
+        let locks = Locks::take(&parse("")).unwrap();
+        let config = parse(rest);
         let speaker = speaker::start(&config).unwrap();
         Agent::new(config, locks, speaker, queries).unwrap()
     }
@@ -464,7 +505,7 @@ mod tests {
     #[tokio::test]
     async fn a_speaker_that_has_ended_ends_the_daemon_with_an_error() {
         let (_asked, queries) = mpsc::channel(1);
-        let agent = agent(queries);
+        let agent = agent("", queries);
         agent.speaker.handle().shutdown(Shutdown::Stop(String::new())).await.unwrap();
         let outcome = timeout(PATIENCE, agent.run()).await.expect("it goes on without a speaker");
         assert!(outcome.is_err(), "nobody would start it again");
@@ -474,6 +515,28 @@ mod tests {
     async fn an_api_that_has_ended_ends_the_daemon_with_an_error() {
         let (asked, queries) = mpsc::channel(1);
         drop(asked);
-        assert!(timeout(PATIENCE, agent(queries).run()).await.unwrap().is_err(), "nobody would start it again");
+        assert!(timeout(PATIENCE, agent("", queries).run()).await.unwrap().is_err(), "nobody would start it again");
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_did_not_answer_is_asked_again() {
+        for rest in ["[advertise]\ninterfaces = [\"lo\"]\n", "[ovn]\novs = \"unix:/nowhere/db.sock\"\n"] {
+            let (asked, queries) = mpsc::channel(1);
+            let mut agent = agent(rest, queries);
+            agent.kernel.refuse_dumps(1);
+            agent.kernel_changed(Instant::now(), Change { lost: true, ..Change::default() });
+            assert!(agent.look_at.is_some(), "nobody will tell us that the kernel answers again: {rest}");
+            let look = async || {
+                let (reply, answer) = tokio::sync::oneshot::channel();
+                let query: Query = Box::new(move |agent| reply.send(agent.look_at).unwrap());
+                asked.send(query).await.ok().unwrap();
+                answer.await.unwrap()
+            };
+            let answered = async { while look().await.is_some() {} };
+            tokio::select! {
+                outcome = agent.run() => outcome.unwrap(),
+                in_time = timeout(PATIENCE, answered) => in_time.expect("it was not asked again"),
+            }
+        }
     }
 }

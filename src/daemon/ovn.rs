@@ -1,6 +1,7 @@
 //! The OVN side of the agent: both databases, the view and the facts made of them, and the bridges' flows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
@@ -127,6 +128,15 @@ impl Link {
         }
         events
     }
+}
+
+/// What came of looking at the facts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refreshed {
+    /// A fact is another one than before.
+    pub(super) changed: bool,
+    /// Not everything could be looked at: it has to be tried again, because nobody will say that it can be now.
+    pub(super) again: bool,
 }
 
 /// What happened on the OVN side.
@@ -326,8 +336,9 @@ impl Ovn {
         first
     }
 
-    /// Takes over what happened in the local database, or a changed link; answers whether a fact has changed.
-    pub(super) fn refresh_facts(&mut self, kernel: &mut Kernel) -> bool {
+    /// Takes over what happened in the local database, or a changed link.
+    pub(super) fn refresh_facts(&mut self, kernel: &mut Kernel) -> Refreshed {
+        const BLIND: Refreshed = Refreshed { changed: false, again: true };
         let system_id_file = || {
             let text = std::fs::read_to_string(SYSTEM_ID_OVERRIDE).ok()?;
             text.lines().next().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned)
@@ -346,7 +357,7 @@ impl Ovn {
             })),
             Err(error) => {
                 tracing::warn!(%error, "cannot list the kernel's devices; what was known of them stands");
-                return false;
+                return BLIND;
             }
         };
         if self.ovs.seen {
@@ -356,7 +367,15 @@ impl Ovn {
             }));
         }
         facts.vlan_devices = vlan_support();
-        warnings.extend(self.choose_tables(&mut facts, kernel));
+        let without_table = match self.choose_tables(&mut facts, kernel) {
+            Ok(problems) => problems,
+            Err(error) => {
+                tracing::warn!(%error, "cannot see which routing tables the kernel uses; what was known stands");
+                return BLIND;
+            }
+        };
+        let again = !without_table.is_empty();
+        warnings.extend(without_table);
         if self.ovs.seen {
             self.warn_anew(warnings);
         }
@@ -371,7 +390,7 @@ impl Ovn {
             recorder.write(Entry::Facts(Box::new(self.facts.clone())));
         }
         self.focus();
-        changed
+        Refreshed { changed, again }
     }
 
     /// The view is that of one host: under another name it is another one.
@@ -425,8 +444,8 @@ impl Ovn {
 
     /// Every mapped bridge has a routing table, chosen once and kept in rt_tables.
     ///
-    /// Answers why a bridge has none.
-    fn choose_tables(&mut self, facts: &mut Facts, kernel: &mut Kernel) -> Vec<String> {
+    /// Answers why a bridge has none. An error: the kernel cannot be asked.
+    fn choose_tables(&mut self, facts: &mut Facts, kernel: &mut Kernel) -> io::Result<Vec<String>> {
         let mut problems = Vec::new();
         for (name, bridge) in &mut facts.bridges {
             if let Some(table) = self.tables.get(name) {
@@ -437,14 +456,8 @@ impl Ovn {
             if bridge.ifindex.is_none() {
                 continue;
             }
-            // A dump may be interrupted by others' changes. "Cannot see" is not "none in use".
-            let in_use = (0..3).find_map(|_| kernel.tables_in_use().ok());
-            let Some(in_use) = in_use else {
-                problems
-                    .push(format!("bridge {name} gets no routing table yet: cannot see which ones the kernel uses"));
-                continue;
-            };
-            match self.rt_tables.find_or_choose(name, &in_use) {
+            // "Cannot see" is not "none in use".
+            match self.rt_tables.find_or_choose(name, &kernel.tables_in_use()?) {
                 Ok(table) => {
                     tracing::info!(bridge = name, table, "routing table");
                     if self.adopt_upstream {
@@ -456,7 +469,7 @@ impl Ovn {
                 Err(error) => problems.push(format!("bridge {name} gets no routing table: {error}")),
             }
         }
-        problems
+        Ok(problems)
     }
 
     /// Brings the desired state up to date with the rows touched since it was computed, if they are few and of the simple kind.

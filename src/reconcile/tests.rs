@@ -285,3 +285,28 @@ fn draining_withdraws_everything_and_keeps_the_wiring() {
     world.run();
     assert_eq!(world.told.len(), 2);
 }
+
+#[test]
+fn as_long_as_the_hosts_own_prefixes_cannot_be_read_there_is_more_to_say() {
+    let own = || BTreeSet::from([prefix("198.51.100.1/32")]);
+    for ovn in [false, true] {
+        let mut world = World { reconciler: Reconciler::new(ovn, Duration::from_secs(300)), ..World::new() };
+        world.reconciler.host_routes_unread();
+        world.reconciler.inputs_changed(world.now, ovn);
+        world.run();
+        assert!(!world.complete, "End-of-RIB would make neighbours forget the host itself");
+        world.reconciler.set_host_routes(own());
+        world.run();
+        assert_eq!((&world.told, world.complete), (&own(), true));
+        world.reconciler.host_routes_unread();
+        world.reconciler.inputs_changed(world.now, ovn);
+        world.run();
+        assert_eq!((&world.told, world.complete), (&own(), true), "what is known stands");
+    }
+    let mut none = World::new();
+    none.reconciler.host_routes_unread();
+    none.want(&[]);
+    none.reconciler.set_host_routes(BTreeSet::new());
+    none.run();
+    assert!(none.complete, "they were read, and there are none");
+}

@@ -80,6 +80,9 @@ pub struct Kernel {
     sysctls: PathBuf,
     /// Before 5.18 the kernel forgets who set an address; ours are then known by the address plan.
     addresses_marked: bool,
+    /// So many dumps still fail.
+    #[cfg(test)]
+    refused_dumps: u32,
 }
 
 impl Kernel {
@@ -94,7 +97,15 @@ impl Kernel {
             foreign: BTreeSet::new(),
             sysctls: PathBuf::from("/proc/sys"),
             addresses_marked: kernel_at_least(5, 18),
+            #[cfg(test)]
+            refused_dumps: 0,
         }
+    }
+
+    /// Lets the next dumps fail.
+    #[cfg(test)]
+    pub(crate) fn refuse_dumps(&mut self, count: u32) {
+        self.refused_dumps = count;
     }
 
     /// Whether the kernel keeps marks on addresses.
@@ -186,6 +197,11 @@ impl Kernel {
         request: &Request,
         read: impl Fn(&Frame<'_>) -> Option<T>,
     ) -> io::Result<Vec<T>> {
+        #[cfg(test)]
+        if let Some(left) = self.refused_dumps.checked_sub(1) {
+            self.refused_dumps = left;
+            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
+        }
         let mut socket = match self.dumps.take() {
             Some(socket) => socket,
             None => RequestSocket::open_strict()?,
