@@ -32,6 +32,10 @@ use crate::plan::{Finish, Plan, Routes};
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between retries.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// After a restart neighbours keep our former routes until we have said everything (RFC 4724 §4.2), and the former wiring may forward
+/// all the same. So while something cannot be wired at first, mostly because a switch restarts as well, they are not told so for this
+/// long: the withdrawal of everything that waits for it would be a loss that nothing calls for.
+const FIRST_WIRING: Duration = Duration::from_secs(10);
 /// Changes of the kernel by somebody else come in bursts (a flushed table, a link flap); look once when it is over, but well
 /// before anybody notices.
 const SETTLE: Duration = Duration::from_millis(15);
@@ -90,6 +94,7 @@ pub struct Reconciler {
     settled: bool,
     host_routes: BTreeSet<IpNet>,
     host: Host,
+    first: First,
     actual: BTreeMap<Key, Spec>,
     /// `None` until the first observation.
     observe_at: Option<Instant>,
@@ -108,6 +113,24 @@ pub struct Reconciler {
 
 /// What the speaker was told last: the parts of a [`Step::Announce`].
 type Told = (Arc<BTreeSet<IpNet>>, bool, bool);
+
+/// How it stands with the first wiring of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Ahead,
+    /// Until then something that fails is no reason to say that the rest is all.
+    Until(Instant),
+    Over,
+}
+
+impl First {
+    const fn until(self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(at),
+            Self::Ahead | Self::Over => None,
+        }
+    }
+}
 
 /// What is known of the host's own prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +169,7 @@ impl Reconciler {
             settled: false,
             host_routes: BTreeSet::new(),
             host: Host::Unasked,
+            first: First::Ahead,
             actual: BTreeMap::new(),
             observe_at: None,
             audit_at: None,
@@ -166,6 +190,9 @@ impl Reconciler {
         if usable && !self.sighted {
             self.sighted = true;
             self.observe_at = Some(now);
+        }
+        if usable && !self.partial && self.first == First::Ahead {
+            self.first = First::Until(now + FIRST_WIRING);
         }
         self.dirty = true;
     }
@@ -224,7 +251,10 @@ impl Reconciler {
         if !matches!(self.phase, Phase::Idle) {
             return None;
         }
-        [self.observe_at, self.audit_at, self.retry_at, self.withdraw_at()].into_iter().flatten().min()
+        [self.observe_at, self.audit_at, self.retry_at, self.withdraw_at(), self.first.until()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do, if any.
@@ -238,6 +268,10 @@ impl Reconciler {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.withdraw_at()) {
             self.drain = Drain::Withdrawn;
+            self.dirty = true;
+        }
+        if due(self.first.until()) {
+            self.first = First::Over;
             self.dirty = true;
         }
         let observe = due(self.observe_at) || due(self.audit_at) || due(self.retry_at);
@@ -343,6 +377,9 @@ impl Reconciler {
                 let actual = &self.actual;
                 let finish = plan.finish(&failed.keys().cloned().collect(), |key| actual.contains_key(key));
                 self.report(failed);
+                if self.failed.is_empty() && self.first != First::Ahead {
+                    self.first = First::Over;
+                }
                 self.announce(finish.announce.keys().copied());
                 let ops = finish.unwire.clone();
                 self.phase = Phase::Announcing(Box::new(finish));
@@ -411,7 +448,7 @@ impl Reconciler {
     }
 
     fn announce(&mut self, prefixes: impl Iterator<Item = IpNet>) {
-        let complete = (self.sees_all() || self.plain) && self.host != Host::Unread;
+        let complete = (self.sees_all() || self.plain) && self.host != Host::Unread && self.first.until().is_none();
         let mut prefixes: BTreeSet<IpNet> = prefixes.collect();
         if self.drain != Drain::Withdrawn {
             // The host's own prefixes need no wiring of ours.

@@ -310,3 +310,46 @@ fn as_long_as_the_hosts_own_prefixes_cannot_be_read_there_is_more_to_say() {
     none.run();
     assert!(none.complete, "they were read, and there are none");
 }
+
+#[test]
+fn while_the_first_wiring_fails_for_a_moment_there_is_more_to_say() {
+    let mut world = World::new();
+    world.broken.insert(rule("192.0.2.2/32"));
+    world.want(&["192.0.2.1/32", "192.0.2.2/32"]);
+    assert_eq!((world.told.len(), world.complete), (1, false), "End-of-RIB would make neighbours forget the other one");
+    world.wait(Duration::from_secs(1));
+    assert!(!world.complete);
+    world.broken.clear();
+    world.wait(Duration::from_secs(2));
+    assert_eq!((world.told.len(), world.complete), (2, true), "before the time is over");
+    world.broken.insert(rule("192.0.2.3/32"));
+    world.want(&["192.0.2.1/32", "192.0.2.3/32"]);
+    assert_eq!((world.told.len(), world.complete), (1, true), "the start is over");
+}
+
+#[test]
+fn what_was_wired_of_a_part_of_the_rows_is_not_the_first_wiring() {
+    let mut world = World::new();
+    world.reconciler.set_partial(true);
+    world.want(&["192.0.2.1/32"]);
+    world.wait(FIRST_WIRING * 2);
+    assert_eq!((world.told.len(), world.complete), (1, false));
+    world.broken.insert(rule("192.0.2.2/32"));
+    world.reconciler.set_partial(false);
+    world.want(&["192.0.2.1/32", "192.0.2.2/32"]);
+    assert!(!world.complete);
+    world.broken.clear();
+    world.wait(Duration::from_secs(1));
+    assert_eq!((world.told.len(), world.complete), (2, true));
+}
+
+#[test]
+fn what_cannot_be_wired_at_all_does_not_keep_the_rest_from_being_all() {
+    let mut world = World::new();
+    world.broken.insert(rule("192.0.2.2/32"));
+    world.want(&["192.0.2.1/32", "192.0.2.2/32"]);
+    world.wait(FIRST_WIRING.saturating_sub(Duration::from_millis(1)));
+    assert!(!world.complete);
+    world.wait(Duration::from_millis(1));
+    assert_eq!((world.told.len(), world.complete), (1, true));
+}
