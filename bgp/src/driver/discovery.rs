@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::task::Poll;
@@ -22,6 +22,8 @@ use crate::unnumbered::{Discovery, Output, Settings};
 const LONGEST: usize = 2048;
 /// How often a socket that cannot be made is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// Messages read from one socket before anything else has its turn.
+const TURN: usize = 64;
 /// Notices of the kernel come in bursts; and should one be lost, this is how late we are.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -33,6 +35,8 @@ struct Interface {
     /// Of the device the socket is bound to: another one of the same name needs another socket.
     index: u32,
     retry_at: Option<Instant>,
+    /// The socket may hold more than was taken in so far.
+    more: bool,
     /// The neighbour the speaker was told.
     told: Option<Ipv6Addr>,
 }
@@ -63,7 +67,7 @@ pub(super) async fn run(handle: Handle, mut wanted: watch::Receiver<BTreeSet<Str
             look_at = now;
         }
         if now >= look_at {
-            look(now, &mut interfaces);
+            look(now, &mut interfaces, link);
             look_at = now + LOOK_AGAIN;
         }
         for interface in interfaces.values_mut() {
@@ -111,6 +115,7 @@ fn configure(interfaces: &mut BTreeMap<String, Interface>, names: &BTreeSet<Stri
                 socket: None,
                 index: 0,
                 retry_at: None,
+                more: false,
                 told: None,
             }
         });
@@ -141,20 +146,21 @@ fn heeds_advertisements(accept_ra: &str, forwarding: &str) -> bool {
     }
 }
 
-/// Reads the state of all links.
-fn look(now: Instant, interfaces: &mut BTreeMap<String, Interface>) {
-    let addresses = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+/// Reads the state of all links. What cannot be read says nothing of any link: without files to spare the kernel cannot be asked.
+fn look(now: Instant, interfaces: &mut BTreeMap<String, Interface>, read: impl Fn(&str) -> io::Result<Link>) {
     for interface in interfaces.values_mut() {
-        let link = link(&interface.name, &addresses);
-        interface.set_link(now, link);
+        match read(&interface.name) {
+            Ok(link) => interface.set_link(now, link),
+            Err(error) => tracing::warn!(interface = interface.name, %error, "cannot look at the link; as it was"),
+        }
     }
 }
 
-/// What the kernel says of one link. `addresses` is the text of `/proc/net/if_inet6`.
-fn link(name: &str, addresses: &str) -> Link {
+/// What the kernel says of one link.
+fn link(name: &str) -> io::Result<Link> {
     let mut link = Link { index: nix::net::if_::if_nametoindex(name).unwrap_or(0), ..Link::default() };
     let mut running = false;
-    for entry in nix::ifaddrs::getifaddrs().into_iter().flatten().filter(|entry| entry.interface_name == name) {
+    for entry in nix::ifaddrs::getifaddrs()?.filter(|entry| entry.interface_name == name) {
         running |= entry.flags.contains(nix::net::if_::InterfaceFlags::IFF_RUNNING);
         if let Some(found) =
             entry.address.as_ref().and_then(|a| a.as_link_addr()).and_then(nix::sys::socket::LinkAddr::addr)
@@ -163,9 +169,9 @@ fn link(name: &str, addresses: &str) -> Link {
         }
     }
     if running && link.index != 0 {
-        link.own = addresses.lines().find_map(|line| usable_link_local(line, name));
+        link.own = links::addresses()?.lines().find_map(|line| usable_link_local(line, name));
     }
-    link
+    Ok(link)
 }
 
 /// The link-local address in a line of `/proc/net/if_inet6`, if it is this interface's and can be used.
@@ -198,10 +204,12 @@ impl Interface {
         self.machine.link(now, link.mac, own);
     }
 
-    /// Takes in everything the socket holds.
+    /// Takes in a turn's worth of what the socket holds.
     fn read(&mut self, now: Instant) {
         let Some(socket) = &self.socket else { return };
-        for (source, hop_limit, octets) in received(socket.get_ref()) {
+        let messages = received(socket.get_ref());
+        self.more = messages.len() == TURN;
+        for (source, hop_limit, octets) in messages {
             match Message::parse(&octets, source, hop_limit) {
                 Ok(message) => self.machine.received(now, source, message),
                 Err(why) => tracing::debug!(interface = self.name, %source, %why, "ignoring a router message"),
@@ -248,7 +256,7 @@ impl Interface {
 fn received(socket: &Socket) -> Vec<(Ipv6Addr, u8, Vec<u8>)> {
     let mut found = Vec::new();
     let mut buffer = [0; LONGEST];
-    while found.len() < 64 {
+    while found.len() < TURN {
         let mut control = nix::cmsg_space!(libc::c_int);
         let mut parts = [IoSliceMut::new(&mut buffer)];
         let flags = MsgFlags::MSG_DONTWAIT;
@@ -274,9 +282,12 @@ async fn readable(interfaces: &BTreeMap<String, Interface>) -> String {
     poll_fn(|context| {
         for interface in interfaces.values() {
             let Some(socket) = &interface.socket else { continue };
+            if interface.more {
+                return Poll::Ready(interface.name.clone());
+            }
             if let Poll::Ready(ready) = socket.poll_read_ready(context) {
                 if let Ok(mut guard) = ready {
-                    // Everything is read after this, so the next readiness is a new one.
+                    // What is left after a turn is remembered, so the next readiness is a new one.
                     guard.clear_ready();
                 }
                 return Poll::Ready(interface.name.clone());
@@ -299,6 +310,50 @@ mod tests {
             assert_eq!(answer, heeds, "accept_ra {accept_ra}, forwarding {forwarding}");
         }
         assert!(!heeds_advertisements("", ""), "no such interface yet");
+    }
+
+    /// Whose socket is one of UDP: that needs no privileges.
+    fn interface() -> (Interface, Socket) {
+        let socket = |to: &str| {
+            let socket = Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None).unwrap();
+            socket.bind(&to.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let (ours, theirs) = (socket("[::1]:0"), socket("[::1]:0"));
+        theirs.connect(&ours.local_addr().unwrap()).unwrap();
+        let mut machine = Discovery::new(Settings::default(), 7);
+        machine.link(Instant::now(), None, Some(Ipv6Addr::LOCALHOST));
+        let socket = Some(sockets::watched(ours).unwrap());
+        let name = "up1".to_owned();
+        (Interface { name, machine, socket, index: 0, retry_at: None, more: false, told: None }, theirs)
+    }
+
+    #[tokio::test]
+    async fn what_is_left_after_a_turn_has_the_next_one() {
+        let (interface, theirs) = interface();
+        for _ in 0..=TURN {
+            theirs.send(b"nonsense").unwrap();
+        }
+        let mut interfaces = BTreeMap::from([(interface.name.clone(), interface)]);
+        for _ in 0..2 {
+            let name = tokio::time::timeout(Duration::from_secs(5), readable(&interfaces)).await.expect("forgotten");
+            interfaces.get_mut(&name).unwrap().read(Instant::now());
+        }
+        let socket = interfaces["up1"].socket.as_ref().unwrap().get_ref();
+        assert!(received(socket).is_empty() && !interfaces["up1"].more);
+    }
+
+    #[tokio::test]
+    async fn a_kernel_that_cannot_be_asked_takes_no_neighbour_away() {
+        let (mut interface, _theirs) = interface();
+        let (now, leaf) = (Instant::now(), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2));
+        interface.machine.received(now, leaf, Message::Advertisement { lifetime: Duration::from_secs(30) });
+        let mut interfaces = BTreeMap::from([(interface.name.clone(), interface)]);
+        look(now, &mut interfaces, |_| Err(io::Error::from_raw_os_error(libc::EMFILE)));
+        assert_eq!(interfaces["up1"].machine.neighbour(), Some(leaf));
+        look(now, &mut interfaces, |_| Ok(Link::default()));
+        assert_eq!(interfaces["up1"].machine.neighbour(), None, "the link is really down");
     }
 
     #[test]

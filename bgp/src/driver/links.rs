@@ -111,12 +111,17 @@ pub(super) fn read(indexes: &BTreeSet<u32>) -> io::Result<Links> {
 
 /// All link-local addresses, with the index of their interface.
 fn link_local_addresses() -> io::Result<Vec<(u32, Ipv6Addr)>> {
-    let text = match std::fs::read_to_string("/proc/thread-self/net/if_inet6") {
-        // A kernel without IPv6.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        text => text?,
-    };
+    let text = addresses()?;
     Ok(text.lines().filter_map(link_local_address).map(|line| (line.index, line.address)).collect())
+}
+
+/// The text of `/proc/net/if_inet6`.
+pub(super) fn addresses() -> io::Result<String> {
+    match std::fs::read_to_string("/proc/thread-self/net/if_inet6") {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        text => text,
+    }
 }
 
 /// A link-local address as `/proc/net/if_inet6` has it.
