@@ -113,14 +113,18 @@ struct Served {
 
 impl Served {
     fn new(ready: bool) -> Self {
+        Self::at("127.0.0.1:0".parse().unwrap(), ready).unwrap()
+    }
+
+    fn at(tcp: std::net::SocketAddr, ready: bool) -> Result<Self, BindError> {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let settings = Api { socket: directory.path().join("api.sock"), listen: Some("127.0.0.1:0".parse().unwrap()) };
-        let server = runtime.block_on(Server::bind(&settings)).unwrap();
-        let tcp = server.tcp_address().unwrap();
+        let settings = Api { socket: directory.path().join("api.sock"), listen: Some(tcp) };
+        let server = runtime.block_on(Server::bind(&settings))?;
+        let tcp = server.tcp_address().unwrap_or(tcp);
         let (stop, stopped) = watch::channel(false);
         let task = runtime.spawn(server.run(Arc::new(Fake { ready }), stopped));
-        Self { directory, runtime: Some(runtime), stop, tcp, task: Some(task) }
+        Ok(Self { directory, runtime: Some(runtime), stop, tcp, task: Some(task) })
     }
 
     fn socket(&self) -> PathBuf {
@@ -344,6 +348,23 @@ fn a_socket_in_use_is_left_alone_and_a_stale_one_is_replaced() {
     std::fs::write(&file, "precious").unwrap();
     assert!(matches!(bind(&file), Err(BindError::NotASocket(_))));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn a_tcp_address_that_is_taken_keeps_nobody_from_starting_and_is_listened_on_later() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = taken.local_addr().unwrap();
+    let mut served = Served::at(tcp, true).expect("for want of a port for metrics there would be no BGP");
+    assert_eq!(served.command(&["show", "bfd"]).status.code(), Some(0));
+    served.end();
+    let served = Served::at(tcp, true).unwrap();
+    drop(taken);
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(tcp).is_err() {
+        assert!(std::time::Instant::now() < end, "it was not tried again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(served.http("GET", "/healthz"), ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
 }
 
 /// Every key of every object is in the manual.

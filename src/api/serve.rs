@@ -128,7 +128,8 @@ async fn connection(
     let _ = tokio::time::timeout(LAST_ANSWER, served).await;
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
+/// Waits until `stop` says `true` or its sender is gone.
+pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the sender is gone, and the daemon with it.
     drop(stop.wait_for(|stop| *stop).await);
 }

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::Source;
-use super::serve::{Limits, serve};
+use super::serve::{Limits, serve, stopped};
 use super::server::{Access, router};
 use crate::config;
 
@@ -31,54 +33,83 @@ pub enum BindError {
         /// Why.
         error: io::Error,
     },
-    /// The TCP address cannot be listened on.
-    #[error("[api] listen = \"{address}\": {error}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
 }
 
-/// Both listeners of the API, bound and not yet serving: what can go wrong with them is known before the daemon does anything.
+/// How long an address that cannot be listened on is left alone.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The listeners of the API, not yet serving. What can go wrong with the control socket is known before the daemon does anything. The
+/// TCP address may be somebody else's, or not be there yet: that is no reason to leave a host without its routes.
 #[derive(Debug)]
 pub struct Server {
     control: UnixListener,
     /// Removed when the server ends.
     _file: SocketFile,
-    tcp: Option<TcpListener>,
+    tcp: Option<Tcp>,
+}
+
+/// The TCP address, and its listener once there is one.
+#[derive(Debug)]
+struct Tcp {
+    address: SocketAddr,
+    listener: Option<TcpListener>,
+}
+
+impl Tcp {
+    async fn bind(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address)
+            .await
+            .inspect_err(|error| tracing::error!(%address, %error, "[api] listen: not listening; tried again"))
+            .ok();
+        Self { address, listener }
+    }
+
+    /// The listener, as soon as there can be one.
+    async fn listener(self) -> TcpListener {
+        let Self { address, mut listener } = self;
+        loop {
+            if let Some(listener) = listener {
+                return listener;
+            }
+            sleep(AGAIN).await;
+            listener = TcpListener::bind(address).await.ok();
+            if listener.is_some() {
+                tracing::info!(%address, "[api] listen: listening");
+            }
+        }
+    }
 }
 
 impl Server {
     /// Binds the listeners. A socket left over by a daemon that is gone is replaced.
     ///
     /// # Errors
-    /// Someone else listens there, or the kernel refuses.
+    /// Someone else listens on the control socket, or the kernel refuses it.
     pub async fn bind(settings: &config::Api) -> Result<Self, BindError> {
         let (control, file) = bind_control(&settings.socket).await?;
         let tcp = match settings.listen {
-            Some(address) => {
-                let listener = TcpListener::bind(address).await;
-                Some(listener.map_err(|error| BindError::Listen { address, error })?)
-            }
+            Some(address) => Some(Tcp::bind(address).await),
             None => None,
         };
         Ok(Self { control, _file: file, tcp })
     }
 
-    /// The TCP address, with the port the kernel chose if 0 was asked for.
+    /// The TCP address listened on, with the port the kernel chose if 0 was asked for.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
-        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+        self.tcp.as_ref()?.listener.as_ref()?.local_addr().ok()
     }
 
     /// Serves until `stop` says `true` (or its sender is gone).
     pub async fn run<S: Source>(self, source: Arc<S>, stop: watch::Receiver<bool>) {
         let control = serve(self.control, router(Arc::clone(&source), Access::Control), Limits::CONTROL, stop.clone());
-        match self.tcp {
-            Some(tcp) => drop(tokio::join!(control, serve(tcp, router(source, Access::ReadOnly), Limits::TCP, stop))),
-            None => control.await,
-        }
+        let tcp = async {
+            let Some(tcp) = self.tcp else { return };
+            tokio::select! {
+                listener = tcp.listener() => serve(listener, router(source, Access::ReadOnly), Limits::TCP, stop).await,
+                () = stopped(stop.clone()) => {}
+            }
+        };
+        tokio::join!(control, tcp);
     }
 }
 
