@@ -116,10 +116,15 @@ impl Session {
         }
     }
 
-    /// Dials at once if the next attempt was only waiting for its time.
+    /// Dials at once if the next attempt was only waiting for its time; or if none was to come, because the peer was passive until now.
     fn reachable(&mut self, now: Instant) {
-        let waiting = matches!(&self.state, State::Opening(o) if matches!(o.dial, Dial::Waiting { retry_at: Some(_) }));
-        if waiting {
+        let State::Opening(opening) = &self.state else { return };
+        let waiting = match opening.dial {
+            Dial::Connecting { .. } => false,
+            Dial::Waiting { retry_at: Some(_) } => true,
+            Dial::Waiting { retry_at: None } => opening.connections().next().is_none(),
+        };
+        if waiting && !self.config.passive {
             let dial = self.dial(now);
             self.set_dial(dial);
         }
@@ -520,8 +525,8 @@ impl Session {
             self.actions.push_back(Action::Close(conn));
             self.note(now, Reason::Lost("no answer to our attempt to connect".to_owned()));
         }
-        // While the peer's own connection makes progress there is no need for a second one.
-        let dial = if busy { self.wait_to_dial(now) } else { self.dial(now) };
+        // While the peer's own connection makes progress there is no need for a second one. And the peer may be passive by now.
+        let dial = if busy || self.config.passive { self.wait_to_dial(now) } else { self.dial(now) };
         self.set_dial(dial);
     }
 

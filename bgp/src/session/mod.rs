@@ -103,7 +103,7 @@ pub(crate) enum Event {
     Suspend(Cease, Duration),
     /// Close without a word and stay down: the peer is to keep our routes until we are back (RFC 4724 §4.1).
     Leave,
-    /// It is known now where to dial.
+    /// It is known now where to dial, or that we may.
     Reachable,
     /// Our dial got through.
     Connected(ConnId, Ends),

@@ -274,6 +274,9 @@ impl Speaker {
             Impact::Reset if config.shutdown.is_none() => self.session_event(now, number, SessionEvent::Start),
             Impact::Nothing | Impact::Reset => {}
         }
+        if old.passive && !config.passive {
+            self.session_event(now, number, SessionEvent::Reachable);
+        }
     }
 
     /// Replaces the whole configuration: peers come, go and change, each disturbed no more than needed.

@@ -563,6 +563,46 @@ fn what_comes_on_a_connection_that_waits_is_read_as_agreed() {
 }
 
 #[test]
+fn a_peer_that_is_passive_no_longer_is_dialled_and_one_that_becomes_it_is_not() {
+    let passive = || PeerConfig { passive: true, ..peer_config() };
+    let mut play = Play::new(passive());
+    assert!(play.dials.is_empty());
+    play.speaker.update_peer(play.now, peer_config());
+    play.settle();
+    assert_eq!(play.dials.len(), 1, "nothing else would ever make us dial");
+    play.speaker.update_peer(play.now, passive());
+    let (conn, _) = play.dials.remove(0);
+    play.speaker.handle(play.now, Input::Lost { conn, why: "nobody there".into() });
+    play.now += Duration::from_mins(10);
+    play.speaker.handle_timeout(play.now);
+    play.settle();
+    assert!(play.dials.is_empty());
+    // The same while the attempt is only planned, or under way.
+    for fails in [true, false] {
+        let mut play = Play::new(peer_config());
+        let (conn, _) = play.dials.remove(0);
+        if fails {
+            play.speaker.handle(play.now, Input::Lost { conn, why: "nobody there".into() });
+        }
+        play.speaker.update_peer(play.now, passive());
+        play.now += Duration::from_mins(10);
+        play.speaker.handle_timeout(play.now);
+        play.settle();
+        assert!(play.dials.is_empty(), "{fails}");
+    }
+    // Nor is a session that is up, or coming up, disturbed.
+    let mut play = Play::up(passive());
+    play.speaker.update_peer(play.now, peer_config());
+    play.settle();
+    assert_eq!((play.dials.len(), play.state()), (0, "Established"));
+    let mut play = Play::new(passive());
+    play.speaker.accept(play.now, ends(), None).unwrap();
+    play.speaker.update_peer(play.now, peer_config());
+    play.settle();
+    assert_eq!((play.dials.len(), play.state()), (0, "OpenSent"));
+}
+
+#[test]
 fn strangers_are_refused_with_a_word_to_the_log() {
     let mut play = Play::new(peer_config());
     let stranger = Ends::new("10.0.0.1:179".parse().unwrap(), "10.0.0.3:40000".parse().unwrap());
