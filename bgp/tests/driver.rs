@@ -182,10 +182,14 @@ async fn routes_are_on_the_wire_within_a_millisecond() {
 
 /// The part of a peer that opens a session and then never reads.
 async fn open_session(stream: &tokio::net::TcpStream, asn: u32, id: Ipv4Addr) {
-    let mut said = bytes::BytesMut::new();
     let open = Open::new(asn, 90, id, vec![Capability::Multiprotocol { afi: 1, safi: 1 }]);
-    for message in [Message::Open(open), Message::Keepalive] {
-        wire::encode(&message, &Context::default(), &mut said).unwrap();
+    say(stream, &[Message::Open(open), Message::Keepalive]).await;
+}
+
+async fn say(stream: &tokio::net::TcpStream, messages: &[Message]) {
+    let mut said = bytes::BytesMut::new();
+    for message in messages {
+        wire::encode(message, &Context::default(), &mut said).unwrap();
     }
     while !said.is_empty() {
         stream.writable().await.unwrap();
@@ -242,6 +246,31 @@ async fn a_keepalive_does_not_wait_behind_a_table() {
         }
         assert_ne!(stream.read_buf(&mut inbox).await.unwrap(), 0);
     }
+}
+
+/// A daemon that is busy with other things does not read for a while, and its KEEPALIVEs, which come from another thread, say that
+/// it lives.
+#[tokio::test]
+async fn a_peer_that_says_keepalive_may_be_too_busy_to_read_for_longer_than_a_hold_time() {
+    let port = free_port();
+    let config = config(17, 18, port);
+    let busy = |peer| PeerConfig { passive: true, hold_time: Duration::from_secs(3), ..peer };
+    let peers = config.peers.into_iter().map(busy).collect();
+    let (a, _thread) = spawn(Config { peers, ..config }).unwrap();
+    a.listeners().await.unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.bind((address(18), 0).into()).unwrap();
+    let stream = socket.connect((address(17), port).into()).await.unwrap();
+    open_session(&stream, 65018, address(18)).await;
+    a.set_routes(many_octets());
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        say(&stream, &[Message::Keepalive]).await;
+    }
+    let neighbor = a.neighbors().await.unwrap().remove(0);
+    assert_eq!((neighbor.state, neighbor.lost_count), ("Established", 0), "{:?}", neighbor.last_reason);
+    a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
 }
 
 /// RFC 9687: the hold timer is far away, and only the send-hold timer sees that the peer takes nothing.

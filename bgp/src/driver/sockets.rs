@@ -9,7 +9,6 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use libc::{c_int, c_void};
 use nix::ifaddrs::getifaddrs;
@@ -18,6 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
+use crate::session::send_hold;
 use crate::speaker::{AoAlgorithm, Ends, PeerConfig, Secret, SpeakerConfig, TcpAo};
 use crate::types::Prefix;
 
@@ -227,9 +227,10 @@ pub(super) fn prepare(
 ) -> io::Result<()> {
     let socket = SockRef::from(connection);
     socket.set_tcp_nodelay(true)?;
-    if !peer.hold_time.is_zero() {
-        // A peer that acknowledges nothing for a hold time is gone, whatever the kernel's retransmissions say.
-        socket.set_tcp_user_timeout(Some(peer.hold_time.max(Duration::from_secs(3))))?;
+    if let Some(send_hold) = send_hold(peer.hold_time) {
+        // A peer that is gone is noticed by the hold timer. The kernel counts one that acknowledges everything and has no room left,
+        // because it is busy, as one that does not answer: it must not be faster than the send-hold timer.
+        socket.set_tcp_user_timeout(Some(send_hold + peer.hold_time))?;
     }
     // Writing stops here and goes on when half of it is sent. A kernel without the option is no reason not to speak.
     if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
@@ -616,6 +617,8 @@ impl InterfaceAddress {
 mod tests {
     use std::os::fd::AsFd;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::speaker::{PeerAddress, RemoteAs};
 
@@ -673,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_network_control_and_given_up_after_a_hold_time() {
+    fn a_connection_is_network_control_and_not_given_up_before_the_send_hold_timer() {
         let us = SpeakerConfig::new(1, Ipv4Addr::new(10, 0, 0, 2));
         let peer = |hold_time| PeerConfig {
             hold_time: Duration::from_secs(hold_time),
@@ -681,7 +684,7 @@ mod tests {
         };
         let listener = listen("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
         let port = listener.local_addr().unwrap().port();
-        for (hold_time, expected) in [(90, Some(90)), (3, Some(3)), (0, None)] {
+        for (hold_time, expected) in [(90, Some(480 + 90)), (300, Some(600 + 300)), (0, None)] {
             let dialled = dial(&us, &PeerConfig { port, ..peer(hold_time) }, [127, 0, 0, 1].into()).unwrap();
             let accepted = listener.accept();
             let accepted = accepted.map_or_else(|_| dialled.try_clone().unwrap(), |(stream, _)| stream);

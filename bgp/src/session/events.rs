@@ -596,8 +596,12 @@ fn hold_until(now: Instant, negotiated: &Negotiated) -> Option<Instant> {
     (!negotiated.hold_time.is_zero()).then(|| now + negotiated.hold_time)
 }
 
-/// RFC 9687 §3.1: eight minutes or twice the hold time, whichever is longer; not without a hold time.
 fn send_hold_until(now: Instant, negotiated: &Negotiated) -> Option<Instant> {
-    let twice: Duration = negotiated.hold_time * 2;
-    (!negotiated.hold_time.is_zero()).then(|| now + twice.max(SEND_HOLD))
+    send_hold(negotiated.hold_time).map(|wait| now + wait)
+}
+
+/// How long a peer may take nothing (RFC 9687 §3.1): eight minutes or twice the hold time, whichever is longer; for ever without a
+/// hold time.
+pub(crate) fn send_hold(hold_time: Duration) -> Option<Duration> {
+    (!hold_time.is_zero()).then(|| (hold_time * 2).max(SEND_HOLD))
 }

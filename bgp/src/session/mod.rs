@@ -45,6 +45,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cause::{Cease, Reason};
+#[cfg(feature = "driver")]
+pub(crate) use events::send_hold;
 pub use negotiate::{LongLivedFamily, Negotiated, PeerRestart};
 pub(crate) use restart::{Helper, Kept};
 
