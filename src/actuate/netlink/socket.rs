@@ -114,15 +114,7 @@ impl RequestSocket {
     ///
     /// A filtered dump of a table that does not exist is empty.
     pub(crate) fn dump<T>(&mut self, request: &Request, each: impl Fn(&Frame<'_>) -> Option<T>) -> io::Result<Vec<T>> {
-        let mut found = Vec::new();
-        for _ in 0..DUMP_ATTEMPTS {
-            found.clear();
-            if self.dump_once(request, &each, &mut found)? {
-                break;
-            }
-        }
-        // Still interrupted on a very busy machine: what was read is good enough, because the change is announced as well.
-        Ok(found)
+        whole(|found| self.dump_once(request, &each, found))
     }
 
     /// Whether the dump was consistent.
@@ -157,6 +149,22 @@ impl RequestSocket {
     }
 }
 
+/// What `read` finds once nothing has changed meanwhile, which is what it answers.
+///
+/// An error on a machine where something always does: from such a dump things may be missing that have been there all the time, and
+/// a bridge or an address that is not seen is taken for gone.
+fn whole<T>(mut read: impl FnMut(&mut Vec<T>) -> io::Result<bool>) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for _ in 0..DUMP_ATTEMPTS {
+        found.clear();
+        if read(&mut found)? {
+            return Ok(found);
+        }
+    }
+    let text = format!("what the kernel has changed {DUMP_ATTEMPTS} times while it was read");
+    Err(io::Error::new(io::ErrorKind::Interrupted, text))
+}
+
 fn answer(frame: &Frame<'_>) -> Answer {
     match wire::acknowledgement(frame) {
         (0, _) => Ok(()),
@@ -176,5 +184,21 @@ fn answered<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_that_never_was_whole_is_none() {
+        let mut consistent = [false, false, true].into_iter();
+        let mut read = |found: &mut Vec<usize>| {
+            found.push(consistent.len());
+            Ok(consistent.next().unwrap_or(false))
+        };
+        assert_eq!(whole(&mut read).unwrap(), [1], "only the last attempt counts");
+        assert_eq!(whole(&mut read).unwrap_err().kind(), io::ErrorKind::Interrupted);
     }
 }
