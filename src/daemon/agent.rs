@@ -482,6 +482,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::actuate::kernel::Dumps;
     use crate::daemon::speaker;
 
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -523,8 +524,10 @@ mod tests {
         for rest in ["[advertise]\ninterfaces = [\"lo\"]\n", "[ovn]\novs = \"unix:/nowhere/db.sock\"\n"] {
             let (asked, queries) = mpsc::channel(1);
             let mut agent = agent(rest, queries);
-            agent.kernel.refuse_dumps(1);
+            let refused = Dumps::by(|| Err(std::io::Error::from_raw_os_error(libc::ENOBUFS)));
+            let answered = std::mem::replace(&mut agent.kernel.dumps, refused);
             agent.kernel_changed(Instant::now(), Change { lost: true, ..Change::default() });
+            agent.kernel.dumps = answered;
             assert!(agent.look_at.is_some(), "nobody will tell us that the kernel answers again: {rest}");
             let look = async || {
                 let (reply, answer) = tokio::sync::oneshot::channel();

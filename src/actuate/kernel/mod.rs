@@ -66,11 +66,24 @@ pub struct Link {
     pub carrier: bool,
 }
 
+/// The socket for dumps, and how it is opened when there is none.
+pub(crate) struct Dumps {
+    socket: Option<RequestSocket>,
+    open: fn() -> io::Result<RequestSocket>,
+}
+
+impl Dumps {
+    /// Opens nothing yet.
+    pub(crate) fn by(open: fn() -> io::Result<RequestSocket>) -> Self {
+        Self { socket: None, open }
+    }
+}
+
 /// Our end of the kernel. One owner; every call blocks for the few microseconds the kernel needs.
 pub struct Kernel {
     pub(super) marks: Marks,
     requests: Option<RequestSocket>,
-    dumps: Option<RequestSocket>,
+    pub(crate) dumps: Dumps,
     /// Port of the request socket, 0 while there is none: how a monitor knows our own doings.
     port: Arc<AtomicU32>,
     pub(super) devices: BTreeMap<String, Device>,
@@ -80,9 +93,6 @@ pub struct Kernel {
     sysctls: PathBuf,
     /// Before 5.18 the kernel forgets who set an address; ours are then known by the address plan.
     addresses_marked: bool,
-    /// So many dumps still fail.
-    #[cfg(test)]
-    refused_dumps: u32,
 }
 
 impl Kernel {
@@ -91,21 +101,13 @@ impl Kernel {
         Self {
             marks,
             requests: None,
-            dumps: None,
+            dumps: Dumps::by(RequestSocket::open_strict),
             port: Arc::default(),
             devices: BTreeMap::new(),
             foreign: BTreeSet::new(),
             sysctls: PathBuf::from("/proc/sys"),
             addresses_marked: kernel_at_least(5, 18),
-            #[cfg(test)]
-            refused_dumps: 0,
         }
-    }
-
-    /// Lets the next dumps fail.
-    #[cfg(test)]
-    pub(crate) fn refuse_dumps(&mut self, count: u32) {
-        self.refused_dumps = count;
     }
 
     /// Whether the kernel keeps marks on addresses.
@@ -197,17 +199,12 @@ impl Kernel {
         request: &Request,
         read: impl Fn(&Frame<'_>) -> Option<T>,
     ) -> io::Result<Vec<T>> {
-        #[cfg(test)]
-        if let Some(left) = self.refused_dumps.checked_sub(1) {
-            self.refused_dumps = left;
-            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
-        }
-        let mut socket = match self.dumps.take() {
+        let mut socket = match self.dumps.socket.take() {
             Some(socket) => socket,
-            None => RequestSocket::open_strict()?,
+            None => (self.dumps.open)()?,
         };
         let found = socket.dump(request, read)?;
-        self.dumps = Some(socket);
+        self.dumps.socket = Some(socket);
         Ok(found)
     }
 
