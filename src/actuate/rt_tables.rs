@@ -72,9 +72,13 @@ impl RtTables {
             Some(text) => text,
             None => read_if_there(&self.fallback)?.unwrap_or_default(),
         };
-        let mut extra: Vec<PathBuf> = fs::read_dir(&self.directory)
-            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-            .unwrap_or_default();
+        let cannot = |source| RtTablesError::Io { path: self.directory.clone(), source };
+        let mut extra: Vec<PathBuf> = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>().map_err(cannot)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            // A directory that cannot be read may name the table a bridge has: no reason to choose another one.
+            Err(error) => return Err(cannot(error)),
+        };
         extra.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
         extra.sort();
         for path in extra {
@@ -181,6 +185,17 @@ mod tests {
         assert_eq!(tables.find_or_choose("br-vlan", &BTreeSet::new()).unwrap(), 1);
         assert_eq!(tables.find_or_choose("br-ex", &[2].into()).unwrap(), 2, "the same again");
         assert_eq!(fs::read_to_string(&tables.file).unwrap(), format!("{DEBIAN}2 br-ex\n1 br-vlan\n"));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_no_empty_one() {
+        let root = tempfile::tempdir().unwrap();
+        let tables = at(root.path());
+        fs::create_dir_all(root.path().join("etc/iproute2")).unwrap();
+        fs::write(&tables.file, DEBIAN).unwrap();
+        fs::write(&tables.directory, "a file").unwrap();
+        assert!(tables.find_or_choose("br-ex", &BTreeSet::new()).is_err());
+        assert_eq!(fs::read_to_string(&tables.file).unwrap(), DEBIAN, "no table was chosen");
     }
 
     #[test]

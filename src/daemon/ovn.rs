@@ -348,6 +348,7 @@ impl Ovn {
             system_id: self.settings.system_id.clone().or_else(system_id_file),
         };
         let (facts, mut warnings) = facts::from_database(self.ovs.client.database(), &overrides, &kernel_hostname());
+        let facts = facts.remembering(&self.facts);
         let mut facts = match kernel.links() {
             Ok(links) => facts.with_links(links.into_iter().map(|link| facts::Link {
                 name: link.name,

@@ -59,6 +59,16 @@ pub fn from_database(database: &Database, overrides: &Overrides, kernel_hostname
 }
 
 impl Facts {
+    /// Who we are, where the database does not say it any more: as `before`. A system-id that is taken away makes nobody else of
+    /// this host, and its gateways do not move for it.
+    #[must_use]
+    pub fn remembering(mut self, before: &Self) -> Self {
+        if self.chassis.system_id.is_empty() {
+            self.chassis.system_id.clone_from(&before.chassis.system_id);
+        }
+        self
+    }
+
     /// These facts with what the kernel's link table says of bridges and other devices.
     #[must_use]
     pub fn with_links(mut self, links: impl IntoIterator<Item = Link>) -> Self {
@@ -293,6 +303,14 @@ mod tests {
         let configured = Overrides { hostname: Some("given".to_owned()), system_id: Some("s".to_owned()) };
         let (facts, warnings) = from_database(&local(&[("hostname", "x")]), &configured, "k");
         assert_eq!((&*facts.chassis.hostname, warnings.len()), ("given", 0));
+    }
+
+    #[test]
+    fn a_system_id_that_is_taken_away_is_remembered_and_another_one_counts() {
+        let known = read(&local(&[("system-id", "sys-1")])).0;
+        let system_id = |ids: &[(&str, &str)]| read(&local(ids)).0.remembering(&known).chassis.system_id;
+        assert_eq!(system_id(&[]), "sys-1");
+        assert_eq!(system_id(&[("system-id", "sys-2")]), "sys-2");
     }
 
     #[test]
