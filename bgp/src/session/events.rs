@@ -449,10 +449,13 @@ impl Session {
 
     /// Event 19 on a connection that came in while the session is up. RFC 4271 §6.8 keeps the session; RFC 4724 §4.2 makes the
     /// exception for a peer that restarts gracefully: "the previous TCP session MUST be closed, and the new one retained".
+    ///
+    /// But no peer is back so soon after it came up. An OPEN that arrives then was on its way when the session did: both ends had
+    /// dialled, and closing the session here while the peer closes the other connection would leave neither.
     fn challenged(&mut self, now: Instant, open: &Open) {
         let State::Established(up) = &mut self.state else { return };
         let Some(challenger) = up.challenger.take() else { return };
-        if up.negotiated.restart.is_none() {
+        if up.negotiated.restart.is_none() || now < up.since + COLLISION_WAIT {
             self.notify(now, challenger.id, Cease::Collision.notification(), "the session is up already");
             self.actions.push_back(Action::Close(challenger.id));
             return;

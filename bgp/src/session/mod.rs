@@ -17,8 +17,9 @@
 //!    │                                                    │ KEEPALIVE
 //!    │  the same, and: send-hold timer (RFC 9687)         ▼
 //!    └────────────────────────────────────────────────── Established   a third connection waits for the peer's OPEN:
-//!                                                                       Cease/7, or, if graceful restart was agreed,
-//!                                                                       it replaces the session (RFC 4724 §4.2)
+//!                                                                       Cease/7, or, if graceful restart was agreed and
+//!                                                                       it is up for a while, it replaces the session
+//!                                                                       (RFC 4724 §4.2)
 //! ```
 //!
 //! | file | what it is for |

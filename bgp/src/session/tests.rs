@@ -542,6 +542,15 @@ fn a_restarting_peer_replaces_its_session_and_its_routes_are_kept() {
     story.graceful = true;
     story.does(Happens::Open);
     assert_eq!(story.does(Happens::Keepalive), "up");
+    // At first it is the other half of a collision: the peer's OPEN was on its way when the session came up.
+    for (seconds, says) in [(0, "6/7, close accepted"), (4, "6/7, close accepted")] {
+        story.at(seconds);
+        assert_eq!(story.does(Happens::Accepted), "");
+        let open = Message::Open(story.open());
+        assert_eq!(story.hears(story.accepted.unwrap(), open), says, "{seconds} s after it came up");
+        assert_eq!(story.session.state(), StateName::Established);
+    }
+    story.at(5);
     assert_eq!(story.does(Happens::Accepted), "");
     let open = Message::Open(story.open());
     let challenger = story.accepted.unwrap();
