@@ -33,7 +33,7 @@ advisories: ## known faults of the crates used; needs cargo-deny and access to t
 	cargo deny check advisories
 
 interop: deps build ## against FRR, BIRD, GoBGP, OpenBGPD, ExaBGP and OVN in containers
-	@interop/run --jobs 4 --retry --table docs/interop.md
+	@interop/run --jobs 6 --retry --table docs/interop.md
 
 interop-sabotage: deps build ## break something on purpose on the wire or in the configuration: the right scenarios must fail
 	@interop/run --jobs 3 --sabotage
