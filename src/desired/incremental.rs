@@ -168,9 +168,11 @@ fn shared(desired: &Desired, rows: &Rows, old: &Wired, new: &Wired) -> bool {
         return true;
     }
     // The last on a network takes the network's own objects along, the first brings them.
-    let site = |e: &Exposure| (e.network.clone(), e.patch_port.clone(), matches!(e.address, IpNet::V6(_)));
-    let kept: BTreeSet<_> = others().filter(|e| e.via.is_none()).map(site).collect();
-    if old.exposures.iter().any(|e| !kept.contains(&site(e))) {
+    let same_site = |a: &Exposure, b: &Exposure| {
+        (&a.network, &a.patch_port, a.address.addr().is_ipv6())
+            == (&b.network, &b.patch_port, b.address.addr().is_ipv6())
+    };
+    if old.exposures.iter().any(|e| !others().any(|other| other.via.is_none() && same_site(e, other))) {
         return true;
     }
     let owners: BTreeSet<String> = old.exposures.iter().chain(&new.exposures).map(Exposure::owner).collect();
