@@ -146,11 +146,11 @@ fn is_local_matter(ctx: &Context<'_>, scope: &Scope, port: &Port) -> bool {
 /// concern neither its gateways nor its subnets.
 fn only_floating_ips_differ(ctx: &Context<'_>, old: &Router, new: &Router) -> bool {
     let same = (&old.id, &old.ports, &old.static_routes) == (&new.id, &new.ports, &new.static_routes);
-    let linked = |uuid: &&Uuid| !(old.nats.contains(uuid) && new.nats.contains(uuid));
-    same && old.nats.iter().chain(&new.nats).filter(linked).all(|uuid| match ctx.view.nat(*uuid) {
+    let (before, after): (BTreeSet<&Uuid>, BTreeSet<&Uuid>) = (old.nats.iter().collect(), new.nats.iter().collect());
+    same && before.symmetric_difference(&after).all(|uuid| match ctx.view.nat(**uuid) {
         Some(nat) => port_of(ctx, nat).is_some(),
         // Deleted together with the link: touched as well, and looked at there. A row that is linked but not there is a bad one.
-        None => old.nats.contains(uuid),
+        None => before.contains(uuid),
     })
 }
 
