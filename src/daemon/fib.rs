@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bgp::bfd::SessionKey;
 use bgp::driver::{Handle, LearnedRoutes};
 use bgp::policy::PrefixList;
+use bgp::rib::LearnedNextHop;
 use bgp::speaker::{Event, PeerAddress};
 use bgp::types::Prefix;
 use ipnet::IpNet;
@@ -70,6 +71,8 @@ pub(super) struct Fib {
     learned: watch::Receiver<LearnedRoutes>,
     events: broadcast::Receiver<Event>,
     installed: BTreeMap<IpNet, FibRoute>,
+    /// The defaults as they were last offered to this run, and by whom.
+    offered: BTreeMap<IpNet, Vec<LearnedNextHop>>,
     failed: BTreeMap<IpNet, String>,
     warned: Vec<ForeignDefault>,
     started: Instant,
@@ -92,6 +95,7 @@ impl Fib {
             learned: speaker.watch_learned(),
             events: speaker.events(),
             installed: BTreeMap::new(),
+            offered: BTreeMap::new(),
             failed: BTreeMap::new(),
             warned: Vec::new(),
             started: now,
@@ -110,6 +114,7 @@ impl Fib {
             }
         }
         self.installed = former.installed;
+        self.offered = former.offered;
         self.warned = former.warned;
         self.started = former.started;
         self.settled = former.settled;
@@ -177,7 +182,14 @@ impl Fib {
         self.settle(now, config, speaking, &standing);
         let learned = self.learned.borrow_and_update().clone();
         let mut wanted = self.wanted(&learned);
-        let dead = |_: &IpNet, hop: &FibHop| is_dead(hop, speaking) || has_failed(hop, failed_paths);
+        self.offered.extend(learned.iter().filter(|(to, hops)| to.prefix_len() == 0 && !hops.is_empty()).cloned());
+        let everybody = have_all_spoken(config, speaking);
+        let offers = |to: &IpNet| self.offered.get(to).map_or(&[][..], Vec::as_slice);
+        let dead = |to: &IpNet, hop: &FibHop| {
+            is_dead(hop, speaking)
+                || is_taken_back(hop, offers(to), speaking, everybody)
+                || has_failed(hop, failed_paths)
+        };
         if !self.settled {
             keep_former(&mut wanted, &standing, dead);
         }
@@ -237,9 +249,9 @@ impl Fib {
         self.settled |= has_been_judged(config, speaking, standing) || now >= self.started + SETTLING;
     }
 
-    fn wanted(&self, learned: &[(Prefix, Vec<bgp::rib::LearnedNextHop>)]) -> BTreeMap<IpNet, FibRoute> {
+    fn wanted(&self, learned: &[(Prefix, Vec<LearnedNextHop>)]) -> BTreeMap<IpNet, FibRoute> {
         let permitted = learned.iter().filter(|(prefix, hops)| self.install.permits(prefix) && !hops.is_empty());
-        let route = |prefix: &IpNet, hops: &[bgp::rib::LearnedNextHop]| FibRoute {
+        let route = |prefix: &IpNet, hops: &[LearnedNextHop]| FibRoute {
             hops: hops
                 .iter()
                 .map(|hop| FibHop { via: hop.address, device: hop.interface.clone() })
@@ -324,6 +336,15 @@ fn has_been_judged(config: &Config, speaking: &[Speaking], standing: &BTreeMap<I
     config.bgp.listen_ranges.is_empty() || ways.all(|hop| told().any(|peer| peer.is_behind(hop)))
 }
 
+/// Whether there is nobody left who might offer something: not those who are shut down either, nor who may come from a listen range.
+fn have_all_spoken(config: &Config, speaking: &[Speaking]) -> bool {
+    let told = |address: &PeerAddress| speaking.iter().any(|peer| peer.told_all && peer.is(address));
+    let neighbors = &config.bgp.neighbors;
+    !neighbors.is_empty()
+        && config.bgp.listen_ranges.is_empty()
+        && neighbors.iter().all(|neighbor| told(&neighbor.peer.address))
+}
+
 /// Removes all learned routes of these settings.
 fn clear(kernel: &mut Kernel, settings: FibSettings) -> anyhow::Result<()> {
     let installed = kernel.observe_fib(settings)?.installed;
@@ -342,6 +363,20 @@ fn shown(hop: &FibHop) -> String {
 /// what it says is what counts.
 fn is_dead(hop: &FibHop, speaking: &[Speaking]) -> bool {
     link_is_down(hop) || speaking.iter().any(|peer| peer.told_all && peer.is_behind(hop))
+}
+
+/// A way out need not lead to the neighbour that offered it: an IPv6 next hop over a session with an IPv4 address does not. It is dead as
+/// well when all who offered it last have sessions with us and no longer do. Where nobody has in this run (`offers` has none) it was
+/// one of the neighbours, unless they have changed: `everybody` says that all of them have told everything.
+fn is_taken_back(hop: &FibHop, offers: &[LearnedNextHop], speaking: &[Speaking], everybody: bool) -> bool {
+    let same = |offer: &&LearnedNextHop| {
+        offer.address == hop.via && (offer.interface.is_none() || offer.interface == hop.device)
+    };
+    let mut offers = offers.iter().filter(same).peekable();
+    if offers.peek().is_none() {
+        return everybody;
+    }
+    offers.all(|offer| speaking.iter().any(|peer| peer.told_all && peer.is(&offer.peer)))
 }
 
 /// BFD had seen the path work, and has seen it fail.
@@ -420,6 +455,19 @@ mod tests {
     }
 
     #[test]
+    fn a_neighbour_that_is_shut_down_or_may_yet_come_has_not_spoken() {
+        let spoken = |text: &str, speaking: &[Speaking]| have_all_spoken(&config(text), speaking);
+        let first = "[[bgp.neighbors]]\naddress = \"10.0.1.1\"\nremote_as = 65001\n";
+        let second = "[[bgp.neighbors]]\naddress = \"10.0.2.1\"\nremote_as = 65001\nshutdown = true\n";
+        let range = "[[bgp.listen_ranges]]\nprefix = \"10.0.3.0/24\"\nremote_as = 65001\n";
+        assert!(spoken(first, &[speaks("10.0.1.1")]));
+        assert!(!spoken(first, &[Speaking { told_all: false, ..speaks("10.0.1.1") }]));
+        assert!(!spoken(&format!("{first}{second}"), &[speaks("10.0.1.1")]));
+        assert!(!spoken(&format!("{first}{range}"), &[speaks("10.0.1.1")]));
+        assert!(!spoken("", &[]), "nobody to ask");
+    }
+
+    #[test]
     fn former_routes_wait_for_the_neighbours_of_a_listen_range_that_left_them() {
         let range = "[[bgp.listen_ranges]]\nprefix = \"10.0.1.0/24\"\nremote_as = 65001\n";
         let judged = |hops: &[&str], speaking: &[Speaking]| has_been_judged(&config(range), speaking, &standing(hops));
@@ -467,5 +515,27 @@ mod tests {
         let hop = FibHop { via: "fe80::1".parse().unwrap(), device: Some("no-such-device".into()) };
         assert!(is_dead(&hop, &[on("no-such-device")]));
         assert!(!is_dead(&hop, &[on("another")]), "the same link-local address on another link");
+    }
+
+    #[test]
+    fn a_way_to_somebody_else_is_dead_when_those_who_offered_it_speak_and_no_longer_do() {
+        let hop = FibHop { via: "fd00:1::1".parse().unwrap(), device: Some("eth1".into()) };
+        let by = |peer: &str| LearnedNextHop {
+            address: hop.via,
+            interface: None,
+            peer: PeerAddress::Numbered(peer.parse().unwrap()),
+        };
+        let elsewhere = LearnedNextHop { interface: Some("eth2".into()), ..by("10.0.1.1") };
+        let up = [speaks("10.0.1.1")];
+        let still_telling = [Speaking { told_all: false, ..speaks("10.0.1.1") }];
+        assert!(!is_dead(&hop, &up), "the address says nothing");
+        assert!(is_taken_back(&hop, &[by("10.0.1.1")], &up, false));
+        assert!(!is_taken_back(&hop, &[by("10.0.1.1")], &still_telling, false));
+        assert!(!is_taken_back(&hop, &[by("10.0.1.1")], &[], true), "its session is down: it may still forward");
+        assert!(!is_taken_back(&hop, &[by("10.0.1.1"), by("10.0.2.1")], &up, true), "the other may still mean it");
+        // Of a former run.
+        assert!(is_taken_back(&hop, &[], &up, true));
+        assert!(!is_taken_back(&hop, &[], &up, false));
+        assert!(!is_taken_back(&hop, &[elsewhere], &up, false), "the same address on another link");
     }
 }
