@@ -8,6 +8,7 @@ benchmarks all start from it. Where to look:
     images.py     root file systems from Debian's packages alone, cached by the hash of their recipe
     topology.py   nodes, links, segments: the description, and the stock topologies
     laboratory.py Lab and Node: bring a topology up, run things in it, always take it down again
+    cable.py      a cable that damages what a leaf says, as it is told to; mangle.py is what runs in its middle
     capture.py    tcpdump in a node, tshark on its result
     ovsdb.py      one OVSDB transaction over a unix socket
     ovn.py        OVN's central part and an OVS/OVN hypervisor; virtual machines as namespaces

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import images
+from .cable import DAMAGE, Cable
 from .engine import RUNS, Engine, claim, release
 from .ovsdb import Database
 from .shell import LabError, run, wait_for
@@ -166,6 +167,7 @@ class Lab:
         self.directory = RUNS / self.run_id
         self.engine = Engine()
         self.nodes: dict[str, Node] = {}
+        self.cables: dict[str, Cable] = {}  # faulty ones, by the interface at their first end
         self.failed = False
 
     def __enter__(self) -> "Lab":
@@ -199,7 +201,11 @@ class Lab:
     def _cables(self, references: dict[str, str] | None = None) -> None:
         for link in self.topology.links:
             if references and self.sabotage and self.sabotage.wire and link.ends[0].node == "host":
-                self._faulty(link, references)
+                self._faulty(link, references, "to-host", "to-leaf", self.sabotage.wire)
+            elif link.faulty:
+                if not references:
+                    raise LabError("a faulty cable needs containers")
+                self.cables[link.ends[0].interface] = Cable(self._faulty(link, references, "to-leaf", "to-host", DAMAGE))
             else:
                 self._veth(*link.ends)
         for segment in self.topology.segments:
@@ -219,8 +225,8 @@ class Lab:
         self.nodes[node.name].sabotage = self.sabotage
         self._prepare(self.nodes[node.name], node.forwarding)
 
-    def _faulty(self, link: Link, references: dict[str, str]) -> None:
-        """A link with a node in its middle that changes what our host sends (mangle.py)."""
+    def _faulty(self, link: Link, references: dict[str, str], side: str, other: str, fault: str) -> Node:
+        """A link with a node in its middle that changes what comes in at one side (mangle.py); that node."""
         host, leaf = link.ends
         name = f"fault-{host.interface}"
         self._container(Wanted(name), next(iter(references.values())))
@@ -233,10 +239,11 @@ class Lab:
         with open(middle.share / "mangle.log", "w") as log:
             # The host's Python in the node's network and processes, so that it goes with the node.
             subprocess.Popen(
-                ["nsenter", "-t", str(middle.pid), "-n", "-p", "--", sys.executable, str(MANGLE), "to-host", "to-leaf", self.sabotage.wire],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                ["nsenter", "-t", str(middle.pid), "-n", "-p", "--", sys.executable, str(MANGLE), side, other, fault],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=middle.share, start_new_session=True,
             )  # fmt: skip
         wait_for("the faulty cable", lambda: "forwarding" in middle.log("mangle"))
+        return middle
 
     def far_end(self, node: str, interface: str) -> tuple[str, str]:
         """The other end of a cable; of anything else, what was asked for."""

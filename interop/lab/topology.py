@@ -39,10 +39,11 @@ class End:
 
 
 class Link:
-    """A veth pair between two nodes."""
+    """A veth pair between two nodes. `faulty`: what the second end says may be damaged on its way to the first, see cable.py."""
 
-    def __init__(self, one: str, other: str) -> None:
+    def __init__(self, one: str, other: str, faulty: bool = False) -> None:
         self.ends = (End.parse(one), End.parse(other))
+        self.faulty = faulty
 
 
 class Segment:
