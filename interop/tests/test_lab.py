@@ -1,5 +1,8 @@
 """What can be said about the laboratory itself without starting one: `interop/run --self-test`."""
 
+import contextlib
+import io
+import json
 import os
 import re
 import shutil
@@ -9,11 +12,13 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
 INTEROP = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(INTEROP), str(INTEROP / "scenarios" / "matrix")]
 
 from lab import engine, images, mangle, sabotage, table  # noqa: E402
+from lab.cable import DAMAGE, Cable  # noqa: E402
 from lab.scenario import load  # noqa: E402
 from pairwise import pairs_of, pairwise, rows  # noqa: E402
 
@@ -111,6 +116,43 @@ class Mangle(unittest.TestCase):
         self.assertEqual(mangle.changed(frame, mangle.FAULTS["multiprotocol"]), frame)
         other_port = frame[:34] + struct.pack("!HH", 80, 40000) + frame[38:]
         self.assertEqual(mangle.changed(other_port, mangle.FAULTS["next-hop"]), other_port)
+
+    def test_a_cable_edits_what_it_is_told_to_and_only_while_it_is(self):
+        frame = update_frame()
+        with tempfile.TemporaryDirectory() as folder:
+            cable = Cable(SimpleNamespace(share=Path(folder), log=lambda name: ""))
+            fault = mangle.Damage(str(Path(folder) / DAMAGE))
+
+            def seen(prefix, *edits):
+                cable.damage(prefix, list(edits))
+                with contextlib.redirect_stdout(io.StringIO()) as said:
+                    arrived = mangle.changed(frame, fault)
+                self.assertEqual(len(arrived), len(frame))
+                tcp = arrived[34:]
+                self.assertEqual(mangle.checksum(arrived[26:34] + struct.pack("!HH", 6, len(tcp)) + tcp), 0)
+                return arrived, said.getvalue()
+
+            self.assertEqual(mangle.changed(frame, fault), frame)
+            for edit, where in (
+                (("value", 1, 0, "09"), "40010109400206"),
+                (("flags", 1, 0xC0), "c0010100400206"),
+                (("becomes", 3, 98), "c062040a000102"),
+                (("claims", 3, 200), "4003c80a000102"),
+                (("instead", 2, "400600"), "40010100" "400600" "c06303000000" "400304"),
+                (("instead", 2, "400206020100000001"), "400206020100000001" "400304"),
+                (("prefix_length", 33), "21ac1e0101"),
+                (("field_length", 3), "0017" "40010100"),
+            ):
+                arrived, said = seen("172.30.1.1/32", edit)
+                self.assertIn(bytes.fromhex(where), arrived, edit)
+                self.assertEqual(bytes.fromhex(json.loads(said)["message"]), arrived[54:], edit)
+            self.assertEqual(seen("172.30.1.0/24", ("value", 1, 0, "09")), (frame, ""), "another prefix")
+            self.assertEqual(seen("f00d::1/128", ("value", 1, 0, "09")), (frame, ""), "another family")
+            arrived, said = seen("172.30.1.1/32", ("value", 5, 0, "09"))
+            self.assertEqual(arrived, frame)
+            self.assertIn("there is no attribute 5", said)
+            cable.clean()
+            self.assertEqual(mangle.changed(frame, fault), frame)
 
 
 class Table(unittest.TestCase):

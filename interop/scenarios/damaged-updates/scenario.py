@@ -8,6 +8,7 @@ has its code and subcode in the leaf's words, and the session comes back. The ke
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -126,7 +127,7 @@ MANDATORY_ATTRIBUTES = [
     Fault("an AS_PATH with an AS_SET", "RFC 9774 §3", [value(AS_PATH, 0, "01")], Withdrawn("AS_PATH with an AS_SET")),
     Fault("the same beside MP_REACH_NLRI", "RFC 9774 §3", [value(AS_PATH, 0, "01")], Withdrawn("AS_PATH with an AS_SET"), family=6),
     Fault("a confederation segment", "RFC 5065 §5", [value(AS_PATH, 0, "03")], Withdrawn("AS_PATH with a confederation segment")),
-    Fault("an optional AS_PATH", "RFC 7606 §3(c)", [("flags", AS_PATH, 0xC0)], Withdrawn("AS_PATH with flags 0x[cd]0")),
+    Fault("an optional AS_PATH", "RFC 7606 §3(c)", [("flags", AS_PATH, 0xC0)], Withdrawn("AS_PATH with flags 0x")),
     Fault("no AS_PATH", "RFC 7606 §3(d)", [missing(AS_PATH)], Withdrawn("AS_PATH is missing")),
     Fault("another first AS", "RFC 4271 §6.3", [value(AS_PATH, 2, "0000fdf9")], Refused("does not begin with the peer's AS"),
           Taken((("as_path", "65017 65011"),))),  # fmt: skip
@@ -184,10 +185,9 @@ OPTIONAL_ATTRIBUTES = [
 ]
 RESETS = {
     "leaf": [
-        Fault("a prefix of 33 bits", "RFC 7606 §5.3", [("prefix_length", 33)], Reset("3/10")),
+        Fault("ORIGIN 9, and a prefix of 33 bits", "RFC 7606 §5.3, §3(h)", [value(ORIGIN, 0, "09"), ("prefix_length", 33)], Reset("3/10")),
         Fault("a next hop of five octets", "RFC 7606 §7.11", [value(MP_REACH, 3, "05")], Reset("3/9"), family=6),
         Fault("MP_REACH_NLRI twice", "RFC 7606 §3(g)", [put(another_mp_reach())], Reset("3/1"), family=6),
-        Fault("ORIGIN 9 and a prefix of 33 bits", "RFC 7606 §3(h)", [value(ORIGIN, 0, "09"), ("prefix_length", 33)], Reset("3/10")),
     ],
     "inner": [
         Fault("a well-known attribute nobody knows", "RFC 4271 §6.3", [put("40640100")], Reset("3/2")),
@@ -212,6 +212,7 @@ class Side:
         self.external = asn != 64999
         self.leaf = s.peer(kind, name, f"leaf.{kind}.conf", ASN=asn, LINK=link)
         self.cable = s.lab.cables[f"eth{link}"]
+        self.reload = "reload filters out host" if self.leaf.version().startswith("3.") else "reload out host"  # BIRD 3, BIRD 2
         self.address, self.host = f"10.0.{link}.1", f"10.0.{link}.2"
         self.pair = {
             4: [f"198.18.{link}{n}.0/24" for n in (1, 2)],
@@ -232,13 +233,7 @@ class Side:
         return next(entry for entry in self.ours.show("neighbors") if entry["neighbor"] == self.address)
 
     def counts(self):
-        entry = self.neighbor()
-        return entry["treated_as_withdraw"], entry["attributes_discarded"]
-
-    def session(self):
-        """What changes if the session is another one."""
-        entry = self.neighbor()
-        return tuple(entry[key] for key in ("state", "established_count", "lost_count", "local_endpoint", "remote_endpoint"))
+        return counted(self.neighbor())
 
     def seen_by_the_leaf(self):
         """The same, in the leaf's words."""
@@ -247,14 +242,12 @@ class Side:
             return tuple(entry[key] for key in ("bgpState", "connectionsEstablished", "connectionsDropped", "portForeign"))
         return tuple(re.search(r"(?m)^host .*$", self.leaf.birdc("show protocols host")).group().split())
 
-    def refresh(self):
+    def refresh(self, family):
         """The leaf says everything once more."""
         if self.leaf.kind == "FRR":
-            self.leaf.vtysh("clear bgp ipv4 unicast * soft out", "clear bgp ipv6 unicast * soft out")
-        elif self.leaf.version().startswith("3"):
-            self.leaf.birdc("reload filters out host")
+            self.leaf.node.run(["vtysh", "-d", "bgpd", "-c", f"clear bgp ipv{family} unicast * soft out"])
         else:
-            self.leaf.birdc("reload out host")
+            self.leaf.birdc(self.reload)
 
     def wait(self, what, condition, timeout=10.0):
         try:
@@ -279,41 +272,43 @@ class Side:
         """The cable is told, the leaf is made to say it again; the UPDATE as it arrived."""
         before = len(self.cable.damaged())
         self.cable.damage(self.pair[fault.family][0], self.edits(fault))
-        self.refresh()
+        self.refresh(fault.family)
         return self.wait(f"{fault.what}: an UPDATE to be damaged", lambda: self.cable.damaged()[before:])[0]
 
-    def mend(self, what):
+    def mend(self, what, family):
         """The cable is clean, the leaf says everything again: all is as it was."""
         self.cable.clean()
-        self.refresh()
+        self.refresh(family)
         self.wait(f"after {what}: everything as before", lambda: self.learned() == self.clean)
 
     def try_out(self, fault):
         """One fault that leaves the session alone: the whole story of it."""
         expected = fault.external if self.external or fault.internal is None else fault.internal
-        pair, counted, session = self.pair[fault.family], self.counts(), self.session()
-        uptime, log = self.neighbor()["uptime_seconds"], self.log()
-        message = self.damage(fault)
+        pair, before, log = self.pair[fault.family], self.neighbor(), self.log()
+        more = {Withdrawn: (1, 0), Discarded: (0, 1)}.get(type(expected), (0, 0))
+        counts = tuple(map(sum, zip(counted(before), more, strict=True)))
         wanted = {prefix: self.wanted(fault, expected, prefix) for prefix in pair}
-        why = re.escape(expected.why) if isinstance(expected, (Withdrawn, Discarded, Refused)) else ""
-        why = why.replace(r"\[cd\]", "[cd]")
+        why = getattr(expected, "why", "")
+        message = self.damage(fault)
 
         def settled():
             now = self.learned()
             if isinstance(expected, (Withdrawn, Refused)):
-                return all(re.search(why, now[prefix]["reason"]) for prefix in pair)
-            return all(now[prefix] == wanted[prefix] for prefix in pair)
+                fits = all(why in now[prefix]["reason"] for prefix in pair)
+            else:
+                fits = all(now[prefix] == wanted[prefix] for prefix in pair)
+            return now if fits and self.counts() == counts else None
 
-        more = {Withdrawn: (1, 0), Discarded: (0, 1)}.get(type(expected), (0, 0))
-        self.wait(f"{fault.what}: {expected} for {pair}", lambda: self.counts() == tuple(map(sum, zip(counted, more, strict=True))) and settled())
+        now = self.wait(f"{fault.what}: {expected} for {pair}", settled)
         others = lambda routes: {prefix: route for prefix, route in routes.items() if prefix not in pair}  # noqa: E731
-        self.s.equal(others(self.learned()), others(self.clean), f"{self.name}, {fault.what}: all other routes")
+        self.s.equal(others(now), others(self.clean), f"{self.name}, {fault.what}: all other routes")
         if sum(more):
             self.logged(fault.what, message, why, log)
-        self.mend(fault.what)
-        self.s.equal(self.counts(), tuple(map(sum, zip(counted, more, strict=True))), f"{self.name}, {fault.what}: counted in the end")
-        self.s.equal(self.session(), session, f"{self.name}, {fault.what}: the session")
-        self.s.expect(self.neighbor()["uptime_seconds"] > uptime, f"{self.name}, {fault.what}: the session is younger than before")
+        self.mend(fault.what, fault.family)
+        after = self.neighbor()
+        self.s.equal(counted(after), counts, f"{self.name}, {fault.what}: counted in the end")
+        self.s.equal(session(after), session(before), f"{self.name}, {fault.what}: the session")
+        self.s.expect(after["uptime_seconds"] > before["uptime_seconds"], f"{self.name}, {fault.what}: the session is younger than before")
         return expected
 
     def wanted(self, fault, expected, prefix):
@@ -330,8 +325,8 @@ class Side:
 
     def logged(self, what, message, why, before):
         """Every fault is said once, with the hexdump of the first UPDATE that had it."""
-        fits = lambda: [octets for fault, octets in self.log() if re.search(why, fault)]  # noqa: E731
-        self.wait(f"{what}: /{why}/ to be logged", fits)
+        fits = lambda: [octets for fault, octets in self.log() if why in fault]  # noqa: E731
+        self.wait(f"{what}: '{why}' to be logged", fits)
         new = self.log()[len(before) :]
         self.s.expect([octets for _, octets in new] == [message.hex()] or not new, f"{self.name}, {what}: the log has {new}, the UPDATE was {message.hex()}")
         said = [fault for fault, _ in self.log()]
@@ -347,7 +342,7 @@ class Side:
         else:
             log, words = "bird", f"host: Received: {bird}"
         heard = lambda: len(re.findall(words, self.leaf.node.log(log)))  # noqa: E731
-        lost, before, counted = self.neighbor()["lost_count"], heard(), self.counts()
+        lost, before, counts = self.neighbor()["lost_count"], heard(), self.counts()
         message = self.damage(fault)
         self.wait(f"{fault.what}: the session to end", lambda: self.neighbor()["lost_count"] > lost)
         self.cable.clean()
@@ -355,7 +350,7 @@ class Side:
         told = self.neighbor()["last_error_sent"]
         self.s.expect(f"({code})" in told, f"{self.name}, {fault.what}: the NOTIFICATION we sent is {told}")
         self.s.equal((self.neighbor()["lost_count"], heard()), (lost + 1, before + 1), f"{self.name}, {fault.what}: sessions lost, NOTIFICATIONs at the leaf")
-        self.s.equal(self.counts(), counted, f"{self.name}, {fault.what}: counted as withdrawn or discarded")
+        self.s.equal(self.counts(), counts, f"{self.name}, {fault.what}: counted as withdrawn or discarded")
         said = [octets for _, octets in self.log("sent a message we cannot read")]
         self.s.equal(said.count(message.hex()), 1, f"{self.name}, {fault.what}: lines of the log with its hexdump")
 
@@ -405,6 +400,15 @@ def run(s):
                 tell(s, fault, [fault.external])
 
 
+def counted(neighbor):
+    return neighbor["treated_as_withdraw"], neighbor["attributes_discarded"]
+
+
+def session(neighbor):
+    """What changes if the session is another one."""
+    return tuple(neighbor[key] for key in ("state", "established_count", "lost_count", "local_endpoint", "remote_endpoint"))
+
+
 def start(s, ours, sides):
     ours.start()
     for side in sides:
@@ -416,19 +420,20 @@ def start(s, ours, sides):
 
 def try_out(s, sides, faults):
     before = [side.seen_by_the_leaf() for side in sides]
-    for fault in faults:
-        tell(s, fault, [side.try_out(fault) for side in sides])
+    with ThreadPoolExecutor(len(sides)) as pool:  # neither leaf's routes depend on the other's
+        for fault in faults:
+            tell(s, fault, list(pool.map(lambda side, it=fault: side.try_out(it), sides)))
     s.equal([side.seen_by_the_leaf() for side in sides], before, "the sessions in the leaves' view")
 
 
 def again(s, side, fault, more):
-    counted = side.counts()
+    before = side.counts()
     messages = [side.damage(fault) for _ in range(3)]
-    wanted = tuple(map(sum, zip(counted, more, strict=True)))
+    wanted = tuple(map(sum, zip(before, more, strict=True)))
     side.wait(f"{fault.what} three times: to be counted", lambda: side.counts() == wanted)
     s.equal(len(set(messages)), 1, f"{side.name}: different UPDATEs of the same routes")
     s.equal([octets for _, octets in side.log()].count(messages[0].hex()), 1, f"{side.name}, {fault.what} three times more: in the log")
-    side.mend(fault.what)
+    side.mend(fault.what, fault.family)
 
 
 def tell(s, fault, expected):
@@ -447,10 +452,10 @@ def defaults(s, sides):
         wait_for(f"IPv{family}: the shorter path", lambda f=family, hop=by_inner: ways(f) == {hop}, 10.0)
         for side, left in ((inner, {by_leaf}), (leaf, set())):
             side.cable.damage(default, [value(ORIGIN, 0, "09")])
-            side.refresh()
+            side.refresh(family)
             side.wait(f"the kernel's default by {left or 'nobody'}", lambda f=family, hops=left: ways(f) == hops)
         for side, left in ((leaf, {by_leaf}), (inner, {by_inner})):
-            side.mend("a damaged default")
+            side.mend("a damaged default", family)
             side.wait(f"the kernel's default by {left}", lambda f=family, hops=left: ways(f) == hops)
 
 
