@@ -136,7 +136,8 @@ MANDATORY_ATTRIBUTES = [
     Fault("NEXT_HOP of five octets", "RFC 7606 §7.3", [missing(NEXT_HOP), put("4003050a00010100")], Withdrawn("NEXT_HOP of 5 octets")),
     Fault("no NEXT_HOP", "RFC 7606 §3(d)", [missing(NEXT_HOP)], Withdrawn("NEXT_HOP is missing")),
     Fault("NEXT_HOP 0.0.0.0 beside MP_REACH_NLRI", "RFC 4760 §3", [put("40030400000000")], Taken(), family=6),
-    Fault("next hop :: in MP_REACH_NLRI", "as NEXT_HOP: RFC 4271 §6.3", [("next_hop", "00" * 16)], Withdrawn("MP_REACH_NLRI next hop :: is not"), family=6),
+    Fault("next hop :: in MP_REACH_NLRI", "as NEXT_HOP: RFC 4271 §6.3", [("next_hop", "00" * 16)],
+          Withdrawn("MP_REACH_NLRI next hop :: is not"), family=6),  # fmt: skip
     Fault("a multicast next hop in MP_REACH_NLRI", "as NEXT_HOP: RFC 4271 §6.3", [("next_hop", "ff02" + "00" * 13 + "01")],
           Withdrawn("MP_REACH_NLRI next hop ff02::1 is not"), family=6),  # fmt: skip
 ]
@@ -175,9 +176,11 @@ OPTIONAL_ATTRIBUTES = [
     Fault("CLUSTER_LIST of no octets", "RFC 7606 §7.10", [put("800a00")], Discarded("CLUSTER_LIST from an external peer"),
           Withdrawn("CLUSTER_LIST of 0 octets")),  # fmt: skip
     Fault("AS4_PATH of a four-octet peer", "RFC 6793 §4.1", [put("c0110602010000fdf9")], Discarded("AS4_PATH on a four-octet session")),
-    Fault("AS4_AGGREGATOR of a four-octet peer", "RFC 6793 §4.1", [put("c01208fffffff00a000101")], Discarded("AS4_AGGREGATOR on a four-octet session")),
+    Fault("AS4_AGGREGATOR of a four-octet peer", "RFC 6793 §4.1", [put("c01208fffffff00a000101")],
+          Discarded("AS4_AGGREGATOR on a four-octet session")),  # fmt: skip
     Fault("ONLY_TO_CUSTOMER of eight octets", "RFC 9234 §5", [put("c023080000fde90000fde9")], Withdrawn("ONLY_TO_CUSTOMER of 8 octets")),
-    Fault("an attribute that overruns all of them", "RFC 7606 §4", [("claims", LARGE, 200)], Withdrawn("LARGE_COMMUNITIES overruns the path attributes")),
+    Fault("an attribute that overruns all of them", "RFC 7606 §4", [("claims", LARGE, 200)],
+          Withdrawn("LARGE_COMMUNITIES overruns the path attributes")),  # fmt: skip
     Fault("ATOMIC_AGGREGATE of one octet and ORIGIN 9", "RFC 7606 §3(h)", [value(ORIGIN, 0, "09"), put("40060100")], Withdrawn("ORIGIN 9")),
     Fault("communities become large ones, which are there twice then", "RFC 7606 §3(h)", [("becomes", COMMUNITIES, LARGE, 0xC0)],
           Withdrawn("LARGE_COMMUNITY of 8 octets")),  # fmt: skip
@@ -328,7 +331,8 @@ class Side:
         fits = lambda: [octets for fault, octets in self.log() if why in fault]  # noqa: E731
         self.wait(f"{what}: '{why}' to be logged", fits)
         new = self.log()[len(before) :]
-        self.s.expect([octets for _, octets in new] == [message.hex()] or not new, f"{self.name}, {what}: the log has {new}, the UPDATE was {message.hex()}")
+        right = not new or [octets for _, octets in new] == [message.hex()]
+        self.s.expect(right, f"{self.name}, {what}: the log has {new}, the UPDATE was {message.hex()}")
         said = [fault for fault, _ in self.log()]
         self.s.equal(len(said), len(set(said)), f"{self.name}, {what}: different faults in the log: {said}")
         self.s.expect(new or fits()[0] != message.hex(), f"{self.name}, {what}: not logged")
@@ -349,7 +353,8 @@ class Side:
         self.wait(f"{fault.what}: the leaf to log /{words}/", lambda: heard() > before)
         told = self.neighbor()["last_error_sent"]
         self.s.expect(f"({code})" in told, f"{self.name}, {fault.what}: the NOTIFICATION we sent is {told}")
-        self.s.equal((self.neighbor()["lost_count"], heard()), (lost + 1, before + 1), f"{self.name}, {fault.what}: sessions lost, NOTIFICATIONs at the leaf")
+        seen = (self.neighbor()["lost_count"], heard())
+        self.s.equal(seen, (lost + 1, before + 1), f"{self.name}, {fault.what}: sessions lost, NOTIFICATIONs at the leaf")
         self.s.equal(self.counts(), counts, f"{self.name}, {fault.what}: counted as withdrawn or discarded")
         said = [octets for _, octets in self.log("sent a message we cannot read")]
         self.s.equal(said.count(message.hex()), 1, f"{self.name}, {fault.what}: lines of the log with its hexdump")
