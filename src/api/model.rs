@@ -203,6 +203,8 @@ pub struct Timers {
     pub hold_time_seconds: f64,
     /// Between KEEPALIVEs.
     pub keepalive_seconds: f64,
+    /// How long it may take nothing (RFC 9687); absent: for ever.
+    pub send_hold_seconds: Option<f64>,
     /// Between attempts.
     pub connect_retry_seconds: f64,
     /// What runs now, and when it ends: `hold`, `keepalive`, `send_hold`, `connect_retry`, `idle_hold`, `open`.

@@ -254,7 +254,9 @@ fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
     line("connection", n.local_endpoint.as_ref().map(|l| format!("{l} to {}", or_dash(n.remote_endpoint.as_ref()))));
     let t = &n.timers;
     let (hold, keepalive, retry) = (t.hold_time_seconds, t.keepalive_seconds, t.connect_retry_seconds);
-    line("timers", Some(format!("hold {hold} s, keepalive {keepalive} s, connect retry {retry} s")));
+    let send_hold = t.send_hold_seconds.map_or_else(|| "off".to_owned(), |seconds| format!("{seconds} s"));
+    let timers = format!("hold {hold} s, keepalive {keepalive} s, send hold {send_hold}, connect retry {retry} s");
+    line("timers", Some(timers));
     let running: Vec<_> = t.running.iter().map(|(name, left)| format!("{name} in {}", ago(*left))).collect();
     line("running timers", Some(running.join(", ")));
     let hops = n.security.ttl_security.map(|hops| format!("GTSM {hops} hops"));

@@ -51,6 +51,7 @@ options! {
     allowas_in: AllowAsIn,
     hold_time: Duration,
     keepalive: Duration,
+    send_hold_time: Duration,
     connect_retry: Duration,
     ttl_security: Switch<u8>,
     ebgp_multihop: Switch<u8>,
@@ -90,6 +91,7 @@ impl Options {
             allowas_in: get("allowas_in").and_then(|v| allowas_in(&v, doc)),
             hold_time: get("hold_time").and_then(|v| hold_time(&v, doc, allow_hold_time_zero)),
             keepalive: get("keepalive").and_then(|v| whole_seconds(&v, doc, 1)),
+            send_hold_time: get("send_hold_time").and_then(|v| send_hold_time(&v, doc)),
             connect_retry: get("connect_retry").and_then(|v| at_least(&v, doc, Duration::from_millis(100))),
             ttl_security: get("ttl_security").and_then(|v| hops(&v, doc, 1..=254)),
             ebgp_multihop: get("ebgp_multihop").and_then(|v| hops(&v, doc, 1..=255)),
@@ -127,6 +129,7 @@ impl Options {
     /// Faults of options that are fine each, but not together.
     pub(super) fn check(&self, doc: &Doc<'_>, address: &PeerAddress, our_as: Asn) {
         self.check_timers(doc);
+        self.check_send_hold(doc);
         if let (Some(gtsm), Some(At { value: Some(_), .. })) = (&self.ttl_security, &self.ebgp_multihop)
             && gtsm.value.is_some()
         {
@@ -194,6 +197,20 @@ impl Options {
         }
     }
 
+    /// RFC 9687 §4.4: "If SendHoldTime is non-zero, then it MUST be greater than the value of HoldTime".
+    fn check_send_hold(&self, doc: &Doc<'_>) {
+        let Some(send_hold) = &self.send_hold_time else { return };
+        let hold_time = self.hold_time.as_ref().map_or_else(default_hold_time, |hold| hold.value);
+        if !send_hold.value.is_zero() && send_hold.value <= hold_time {
+            let hold_time = super::duration::format(hold_time);
+            doc.error_hint(
+                &send_hold.span,
+                format!("'send_hold_time' must be longer than the hold time, which is {hold_time} (RFC 9687 §4.4)"),
+                "leave it out for eight minutes or twice the hold time, whichever is longer; \"0s\": never",
+            );
+        }
+    }
+
     fn check_role(&self, doc: &Doc<'_>, our_as: Asn) {
         if let (Some(strict), None) = (&self.role_strict, &self.role)
             && strict.value
@@ -223,6 +240,7 @@ impl Options {
         set(&mut peer.allowas_in, self.allowas_in.as_ref());
         set(&mut peer.hold_time, self.hold_time.as_ref());
         peer.keepalive = self.keepalive.as_ref().map(|k| k.value);
+        peer.send_hold_time = self.send_hold_time.as_ref().map(|s| s.value);
         set(&mut peer.connect_retry, self.connect_retry.as_ref());
         set(&mut peer.ttl_security, self.ttl_security.as_ref());
         set(&mut peer.multihop, self.ebgp_multihop.as_ref());
@@ -448,6 +466,17 @@ fn hold_time(value: &Value<'_>, doc: &Doc<'_>, allow_zero: bool) -> Option<At<Du
             None
         }
     }
+}
+
+fn send_hold_time(value: &Value<'_>, doc: &Doc<'_>) -> Option<At<Duration>> {
+    /// Together with the longest hold time it has to fit into the kernel's milliseconds (`TCP_USER_TIMEOUT`, 31 bits).
+    const LONGEST: Duration = Duration::from_hours(168);
+    let time = value.duration(doc)?;
+    if time.value > LONGEST {
+        doc.error_hint(&time.span, "'send_hold_time' is more than 168h, a week", "\"0s\" means never");
+        return None;
+    }
+    Some(time)
 }
 
 /// Times that travel as whole seconds.

@@ -358,6 +358,21 @@ fn every_fault_says_where_and_what_to_do() {
             "17:13: 'keepalive' must be less than 'hold_time', or the neighbour would give up on us\n    hint: a third of it is usual: \"3s\"",
         ),
         (
+            "keepalive = \"3s\"",
+            "send_hold_time = \"9s\"",
+            "17:18: 'send_hold_time' must be longer than the hold time, which is 9s (RFC 9687 §4.4)\n    hint: leave it out for eight minutes or twice the hold time, whichever is longer; \"0s\": never",
+        ),
+        (
+            "passive = false",
+            "send_hold_time = \"90s\"",
+            "35:18: 'send_hold_time' must be longer than the hold time, which is 90s (RFC 9687 §4.4)\n    hint: leave it out for eight minutes or twice the hold time, whichever is longer; \"0s\": never",
+        ),
+        (
+            "keepalive = \"3s\"",
+            "send_hold_time = \"169h\"",
+            "17:18: 'send_hold_time' is more than 168h, a week\n    hint: \"0s\" means never",
+        ),
+        (
             "ttl_security = false",
             "ttl_security = true",
             "19:16: 'ttl_security' = true does not say how many hops\n    hint: ttl_security = 1 for a neighbour on the same link",
@@ -757,6 +772,7 @@ fn the_manual_tells_the_truth_about_reloading() {
         ("enforce_first_as", "true", "false"),
         ("hold_time", "\"9s\"", "\"30s\""),
         ("keepalive", "\"3s\"", "\"4s\""),
+        ("send_hold_time", "\"100s\"", "\"0s\""),
         ("connect_retry", "\"3s\"", "\"4s\""),
         ("ttl_security", "false", "1"),
         ("ebgp_multihop", "false", "2"),

@@ -134,6 +134,7 @@ fn neighbor(n: speaker::Neighbor) -> model::Neighbor {
         timers: model::Timers {
             hold_time_seconds: n.timers.hold_time_seconds,
             keepalive_seconds: n.timers.keepalive_seconds,
+            send_hold_seconds: n.timers.send_hold_seconds,
             connect_retry_seconds: n.timers.connect_retry_seconds,
             running: n.timers.running.into_iter().map(|(name, seconds)| (name.to_owned(), seconds)).collect(),
         },

@@ -17,7 +17,6 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use crate::session::send_hold;
 use crate::speaker::{AoAlgorithm, Ends, PeerConfig, Secret, SpeakerConfig, TcpAo};
 use crate::types::Prefix;
 
@@ -227,7 +226,7 @@ pub(super) fn prepare(
 ) -> io::Result<()> {
     let socket = SockRef::from(connection);
     socket.set_tcp_nodelay(true)?;
-    if let Some(send_hold) = send_hold(peer.hold_time) {
+    if let Some(send_hold) = peer.send_hold(peer.hold_time) {
         // A peer that is gone is noticed by the hold timer. The kernel counts one that acknowledges everything and has no room left,
         // because it is busy, as one that does not answer: it must not be faster than the send-hold timer.
         socket.set_tcp_user_timeout(Some(send_hold + peer.hold_time))?;
@@ -678,17 +677,27 @@ mod tests {
     #[test]
     fn a_connection_is_network_control_and_not_given_up_before_the_send_hold_timer() {
         let us = SpeakerConfig::new(1, Ipv4Addr::new(10, 0, 0, 2));
-        let peer = |hold_time| PeerConfig {
+        let peer = |hold_time, send_hold_time: Option<u64>| PeerConfig {
             hold_time: Duration::from_secs(hold_time),
+            send_hold_time: send_hold_time.map(Duration::from_secs),
             ..PeerConfig::new(PeerAddress::Numbered([127, 0, 0, 1].into()), RemoteAs::External)
         };
         let listener = listen("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
         let port = listener.local_addr().unwrap().port();
-        for (hold_time, expected) in [(90, Some(480 + 90)), (300, Some(600 + 300)), (0, None)] {
-            let dialled = dial(&us, &PeerConfig { port, ..peer(hold_time) }, [127, 0, 0, 1].into()).unwrap();
+        let rows = [
+            (90, None, Some(480 + 90)),
+            (300, None, Some(600 + 300)),
+            (0, None, None),
+            (9, Some(20), Some(20 + 9)),
+            (9, Some(0), None),
+            (0, Some(20), None),
+        ];
+        for (hold_time, send_hold_time, expected) in rows {
+            let dialled =
+                dial(&us, &PeerConfig { port, ..peer(hold_time, send_hold_time) }, [127, 0, 0, 1].into()).unwrap();
             let accepted = listener.accept();
             let accepted = accepted.map_or_else(|_| dialled.try_clone().unwrap(), |(stream, _)| stream);
-            prepare(&accepted, &us, &peer(hold_time), [127, 0, 0, 1].into()).unwrap();
+            prepare(&accepted, &us, &peer(hold_time, send_hold_time), [127, 0, 0, 1].into()).unwrap();
             for stream in [&dialled, &accepted] {
                 let socket = SockRef::from(stream);
                 let timeout = socket.tcp_user_timeout().unwrap();

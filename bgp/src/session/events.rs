@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::negotiate::{negotiate, our_open};
-use super::state::{
-    COLLISION_WAIT, Challenger, Connection, Dial, Established, OPEN_WAIT, Opening, SEND_HOLD, Stage, State,
-};
+use super::state::{COLLISION_WAIT, Challenger, Connection, Dial, Established, OPEN_WAIT, Opening, Stage, State};
 use super::{Action, Cease, ConnId, Ends, Event, LastError, Negotiated, Reason, Session};
 use crate::wire::notification::{cease, code, fsm};
 use crate::wire::{self, Message, Notification, Open};
@@ -482,7 +480,7 @@ impl Session {
         }
     }
 
-    /// RFC 9687 §3.2: the timer restarts whenever something was sent.
+    /// RFC 9687 §4.3: the timer restarts whenever something was sent.
     fn progress(&mut self, now: Instant, conn: ConnId) {
         if let State::Established(up) = &mut self.state
             && up.id == conn
@@ -574,8 +572,13 @@ impl Session {
             let why = format!("nothing heard for {} s", negotiated.hold_time.as_secs());
             return self.reject(now, id, hold_timer_expired(), why);
         }
-        if due(up.send_hold_until) {
-            let why = "it takes nothing from its connection".to_owned();
+        let held_up = due(up.keepalive_at) && up.keepalive_at < up.send_hold_until;
+        if due(up.send_hold_until) && held_up {
+            // A KEEPALIVE was due before: it is we who were held up, and the peer has had nothing to take.
+            up.send_hold_until = Some(now + negotiated.keepalive);
+        } else if due(up.send_hold_until) {
+            let waited = negotiated.send_hold.unwrap_or_default().as_secs_f64();
+            let why = format!("it has taken nothing from its connection for {waited} s");
             return self.reject(now, id, Notification::new(code::SEND_HOLD_TIMER_EXPIRED, 0), why);
         }
         if let Some(silent) = up.challenger.take_if(|c| c.until <= now) {
@@ -600,11 +603,5 @@ fn hold_until(now: Instant, negotiated: &Negotiated) -> Option<Instant> {
 }
 
 fn send_hold_until(now: Instant, negotiated: &Negotiated) -> Option<Instant> {
-    send_hold(negotiated.hold_time).map(|wait| now + wait)
-}
-
-/// How long a peer may take nothing (RFC 9687 §3.1): eight minutes or twice the hold time, whichever is longer; for ever without a
-/// hold time.
-pub(crate) fn send_hold(hold_time: Duration) -> Option<Duration> {
-    (!hold_time.is_zero()).then(|| (hold_time * 2).max(SEND_HOLD))
+    negotiated.send_hold.map(|wait| now + wait)
 }

@@ -47,7 +47,6 @@ use std::time::{Duration, Instant};
 
 pub use cause::{Cease, Reason};
 #[cfg(feature = "driver")]
-pub(crate) use events::send_hold;
 pub use negotiate::{LongLivedFamily, Negotiated, PeerRestart};
 pub(crate) use restart::{Helper, Kept};
 

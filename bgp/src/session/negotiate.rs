@@ -25,6 +25,8 @@ pub struct Negotiated {
     pub hold_time: Duration,
     /// Time between our KEEPALIVEs, before jitter; zero: none.
     pub keepalive: Duration,
+    /// How long the peer may take nothing (RFC 9687); `None`: for ever.
+    pub send_hold: Option<Duration>,
     /// Families both sides offered.
     pub families: Families,
     /// For reading the peer's messages.
@@ -210,6 +212,7 @@ pub(super) fn negotiate(
         router_id: theirs.router_id,
         hold_time,
         keepalive: peer.keepalive.unwrap_or(hold_time / 3).min(hold_time / 3),
+        send_hold: peer.send_hold(hold_time),
         families,
         receive,
         send,

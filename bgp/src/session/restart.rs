@@ -204,6 +204,7 @@ mod tests {
             router_id: Ipv4Addr::new(10, 0, 0, 2),
             hold_time: Duration::from_secs(90),
             keepalive: Duration::from_secs(30),
+            send_hold: None,
             families: Families::ALL,
             receive: Context::default(),
             send: Context::default(),

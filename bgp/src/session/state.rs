@@ -11,8 +11,6 @@ use crate::wire::{Message, Notification, Open};
 pub(super) const OPEN_WAIT: Duration = Duration::from_mins(4);
 /// How long a connection that would win a collision may hold up one that is ready.
 pub(super) const COLLISION_WAIT: Duration = Duration::from_secs(5);
-/// The shortest send-hold time (RFC 9687 §4).
-pub(super) const SEND_HOLD: Duration = Duration::from_mins(8);
 
 #[derive(Debug)]
 pub(super) enum State {

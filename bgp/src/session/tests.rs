@@ -639,6 +639,60 @@ fn a_peer_that_takes_nothing_is_given_up_after_eight_minutes() {
     }
 }
 
+/// RFC 9687 §4.3, §6: the time may be configured, and is off if it is zero.
+#[test]
+fn how_long_a_peer_may_take_nothing_is_configured() {
+    let up = |send_hold: Duration| {
+        let mut story = Story::with(|_, peer| peer.send_hold_time = Some(send_hold));
+        for event in [Happens::Start, Happens::Connected, Happens::Open, Happens::Keepalive] {
+            story.does(event);
+        }
+        story
+    };
+    // It stays alive by its own KEEPALIVEs; until something else than ours is said, or for so long.
+    let alive = |story: &mut Story, at_most: Duration| {
+        let begun = story.now;
+        loop {
+            let conn = story.conn();
+            story.hears(conn, Message::Keepalive);
+            let said = story.timeout(Duration::from_mins(1));
+            if said != "KEEPALIVE" || story.now - begun > at_most {
+                return (said, story.now - begun);
+            }
+        }
+    };
+    let mut story = up(Duration::from_secs(100));
+    let given_up = alive(&mut story, Duration::from_mins(9));
+    assert_eq!(given_up, ("8/0, close dialled, down".to_owned(), Duration::from_secs(100)));
+    let error = story.session.last_sent.clone().unwrap();
+    assert_eq!(error.notification.to_string(), "Send Hold Timer Expired (8/0)");
+    assert_eq!(error.why, "it has taken nothing from its connection for 100 s");
+    assert_eq!(alive(&mut up(Duration::ZERO), Duration::from_hours(1)).0, "KEEPALIVE");
+}
+
+/// After a pause of ours it is not the peer that has taken nothing.
+#[test]
+fn a_host_that_was_held_up_does_not_say_that_its_peer_takes_nothing() {
+    let mut story = Story::established();
+    // For as long as the peer may take nothing; what it said meanwhile is read first.
+    story.now += Duration::from_mins(8);
+    let conn = story.conn();
+    story.hears(conn, Message::Keepalive);
+    story.session.handle_timeout(story.now);
+    assert_eq!(story.said(), "KEEPALIVE");
+    // It does not take that either.
+    let (conn, begun) = (story.conn(), story.now);
+    loop {
+        story.hears(conn, Message::Keepalive);
+        let said = story.timeout(Duration::from_mins(1));
+        if said != "KEEPALIVE" {
+            assert_eq!(said, "8/0, close dialled, down");
+            break;
+        }
+    }
+    assert_eq!(story.now - begun, Duration::from_secs(30), "a KEEPALIVE's time later");
+}
+
 #[test]
 fn hold_time_zero_has_no_timers_at_all() {
     let mut story = Story::with(|speaker, peer| {

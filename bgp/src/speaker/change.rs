@@ -36,6 +36,7 @@ pub fn classify(old: &PeerConfig, new: &PeerConfig) -> Change {
         (Reset, "add_path", old.add_path != new.add_path),
         (Reset, "hold_time", old.hold_time != new.hold_time),
         (Reset, "keepalive", old.keepalive != new.keepalive),
+        (Reset, "send_hold_time", old.send_hold_time != new.send_hold_time),
         (Reset, "ttl_security", old.ttl_security != new.ttl_security),
         (Reset, "ebgp_multihop", old.multihop != new.multihop),
         (Reset, "nexthop_format", old.next_hop_format != new.next_hop_format),

@@ -256,6 +256,9 @@ pub struct PeerConfig {
     pub hold_time: Duration,
     /// The longest time between KEEPALIVEs; a third of the negotiated hold time if that is less or this is `None`.
     pub keepalive: Option<Duration>,
+    /// How long the peer may take nothing of what it is sent (RFC 9687): more than the hold time (§4.4); 0: for ever; `None`: eight
+    /// minutes or twice the negotiated hold time, whichever is longer.
+    pub send_hold_time: Option<Duration>,
     /// Time between attempts to connect (RFC 4271 §8.2.2 ConnectRetryTime).
     pub connect_retry: Duration,
     /// GTSM (RFC 5082): the peer is at most this many hops away; packets from farther are dropped by the kernel.
@@ -311,6 +314,16 @@ impl PeerConfig {
         }
     }
 
+    /// How long the peer may take nothing (RFC 9687), with this hold time; `None`: for ever.
+    ///
+    /// §4.3: the timer is stopped if its time or the hold time is zero. §6: the default is the greater of eight minutes and twice the
+    /// hold time.
+    pub(crate) fn send_hold(&self, hold_time: Duration) -> Option<Duration> {
+        const DEFAULT: Duration = Duration::from_mins(8);
+        let time = self.send_hold_time.unwrap_or_else(|| (hold_time * 2).max(DEFAULT));
+        (!hold_time.is_zero() && !time.is_zero()).then_some(time)
+    }
+
     /// The defaults of the configuration file.
     pub fn new(address: PeerAddress, remote_as: RemoteAs) -> Self {
         Self {
@@ -325,6 +338,7 @@ impl PeerConfig {
             allowas_in: AllowAsIn::No,
             hold_time: Duration::from_secs(90),
             keepalive: None,
+            send_hold_time: None,
             connect_retry: Duration::from_secs(10),
             ttl_security: None,
             multihop: None,

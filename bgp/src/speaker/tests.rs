@@ -658,6 +658,7 @@ fn a_change_disturbs_a_session_as_much_as_predicted() {
         (Impact::Refresh, "max_prefixes", Box::new(|p| p.max_prefixes = Some(MaxPrefixes::new(100)))),
         (Impact::Reset, "password", Box::new(|p| p.password = Some(Secret::new("new")))),
         (Impact::Reset, "hold_time", Box::new(|p| p.hold_time = Duration::from_secs(30))),
+        (Impact::Reset, "send_hold_time", Box::new(|p| p.send_hold_time = Some(Duration::from_mins(3)))),
         (Impact::Reset, "families", Box::new(|p| p.families = Families::NONE.with(Family::Ipv4))),
         (Impact::Reset, "remote_as", Box::new(|p| p.remote_as = RemoteAs::Number(PEER_AS))),
         (Impact::Reset, "shutdown", Box::new(|p| p.shutdown = Some("maintenance".into()))),

@@ -111,6 +111,8 @@ pub struct TimersView {
     pub hold_time_seconds: f64,
     /// Between KEEPALIVEs.
     pub keepalive_seconds: f64,
+    /// How long the peer may take nothing (RFC 9687); none: for ever.
+    pub send_hold_seconds: Option<f64>,
     /// Between attempts to connect.
     pub connect_retry_seconds: f64,
     /// What runs now, and when it ends.
@@ -301,9 +303,12 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
     let last = peer.last_up.as_deref();
     let ends = peer.connections.values().next_back().map(|c| c.ends);
     let running: Vec<_> = session.timers().into_iter().map(|(name, at)| (name, until(at))).collect();
-    let (hold_time, keepalive) = peer.up.as_ref().map_or_else(
-        || (config.hold_time, config.keepalive.unwrap_or(config.hold_time / 3)),
-        |up| (up.negotiated.hold_time, up.negotiated.keepalive),
+    let (hold_time, keepalive, send_hold) = peer.up.as_ref().map_or_else(
+        || {
+            let keepalive = config.keepalive.unwrap_or(config.hold_time / 3);
+            (config.hold_time, keepalive, config.send_hold(config.hold_time))
+        },
+        |up| (up.negotiated.hold_time, up.negotiated.keepalive, up.negotiated.send_hold),
     );
     let error = |e: &crate::session::LastError| {
         if e.why.is_empty() { e.notification.to_string() } else { format!("{}: {}", e.notification, e.why) }
@@ -346,6 +351,7 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
         timers: TimersView {
             hold_time_seconds: hold_time.as_secs_f64(),
             keepalive_seconds: keepalive.as_secs_f64(),
+            send_hold_seconds: send_hold.map(|time| time.as_secs_f64()),
             connect_retry_seconds: config.connect_retry.as_secs_f64(),
             running,
         },
