@@ -29,6 +29,8 @@ class Recipe:
     name: str
     suite: str
     packages: tuple[str, ...]
+    # For apt. A suite in development is signed for a week or so; a mirror that is not that fresh will do for a laboratory.
+    apt: tuple[str, ...] = ()
 
     @property
     def all_packages(self) -> tuple[str, ...]:
@@ -48,6 +50,7 @@ class Recipe:
         return [
             "mmdebstrap", "--quiet", "--variant=minbase",
             '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Retries "5"',
+            *(f"--aptopt={option}" for option in self.apt),
             *(f"--dpkgopt=path-exclude={path}" for path in LEAN),
             f"--include={','.join(self.all_packages)}",
             self.suite, str(tar), mirror,
@@ -74,6 +77,8 @@ RECIPES = {
         Recipe("peers", "trixie", ("bird3", "gobgpd", "openbgpd", "exabgp")),
         # FRR 8.4, BIRD 2.0.12, OVS 3.1, OVN 23.03.
         Recipe("oldstable", "bookworm", ("openvswitch-switch", "ovn-central", "ovn-host", "frr", "bird2")),
+        # FRR 10.4 or newer: what that of Debian 13 does not know yet, capability 77.
+        Recipe("next", "forky", ("frr",), apt=('Acquire::Check-Valid-Until "false"',)),
     )
 }
 

@@ -1,6 +1,7 @@
 """A link-local session without global addresses: every `nexthop_format` (RFC 2545 leaves it open) is taken by FRR and BIRD, by reload.
 
-What is on the wire has the length and the addresses meant. And the other way round: each form BIRD can write is taken by us.
+What is on the wire has the length and the addresses meant. And the other way round: each form BIRD can write is taken by us. FRR from
+10.4 on knows capability 77: where both announce it, both write 16 octets; where one of them does not, both write 32.
 """
 
 import ipaddress
@@ -12,6 +13,7 @@ from lab.topology import Link, Node, Topology
 VARIANTS = {
     "frr-10": {"peer": "frr", "topology": {"image": "cloud"}},
     "frr-8": {"peer": "frr", "topology": {"image": "oldstable"}},
+    "frr-next": {"peer": "frr", "capability": True, "topology": {"image": "next"}},
     "bird-2.17": {"peer": "bird", "topology": {"image": "cloud"}},
     "bird-3.1": {"peer": "bird", "topology": {"image": "peers"}},
 }
@@ -63,6 +65,50 @@ def run(s):
     else:
         for prefix in DEFAULTS:
             s.expect(ours.wait_learned(prefix, 20.0)["selected"], f"the leaf's {prefix}: {ours.wait_learned(prefix)}")
+    if s.parameters.get("capability"):
+        negotiated(s, leaf, ours)
+
+
+def negotiated(s, leaf, ours):
+    """Capability 77, announced and kept back by either side."""
+    own, theirs = link_local(s["host"]), link_local(s["leaf"])
+    # A default that FRR originates for a neighbour is written with 32 octets all the same; one of its table is not.
+    leaf.configure("ip route 0.0.0.0/0 blackhole", "ipv6 route ::/0 blackhole")
+    for afi, default in zip(("ipv4", "ipv6"), DEFAULTS, strict=True):
+        family = ("router bgp 65001", f"address-family {afi} unicast")
+        leaf.configure(*family, "no neighbor eth1 default-originate", f"network {default}")
+    rows = (
+        # ours, the leaf announces it, octets of an IPv6 next hop
+        ("auto", True, 16),
+        ("auto", False, 32),
+        ("single", True, 16),
+        ("double", True, 32),
+    )
+    for format, announces, octets in rows:
+        s.step(f"capability 77: {format} here, {'on' if announces else 'off'} at the leaf: next hops of {octets} octets both ways")
+        with Capture(s["host"], "eth1", name=f"capture-77-{format}-{announces}") as capture:
+            leaf.configure("router bgp 65001", f"{'' if announces else 'no '}neighbor eth1 capability link-local")
+            ours.configure(s.text("host.toml", FORMAT=format))
+            ours.command("reload")
+            leaf.vtysh("clear bgp eth1")  # it waits for the next session
+            both = {1, 2}
+            wait_for(
+                "both families on the wire, both ways",
+                lambda c=capture: {afi for afi, _ in written(c, own)} == {afi for afi, _ in written(c, theirs)} == both, 60.0, 0.5,
+            )  # fmt: skip
+            ours.wait_established("eth1", 45.0)
+        for source in (own, theirs):
+            seen = {hops for _, hops in written(capture, source)}
+            s.expect(all(16 * len(hops) == octets and hops[-1] == source for hops in seen), f"{source} wrote {seen}")
+        said = ours.show("neighbors")[0]["capabilities"]
+        words = "link-local next hop"
+        s.equal((words in said["sent"], words in said["received"]), (format != "double", announces), "capability 77 sent, received")
+        seen = leaf.neighbor("eth1")["neighborCapabilities"]["linkLocalNextHop"]
+        s.equal(seen, {"advertised": announces, "received": format != "double"}, "capability 77 in the leaf's view")
+        for prefix in OURS:
+            wait_for(f"{prefix} at the leaf by {own}", lambda p=prefix: by(leaf.routes().get(p), own), 20.0)
+        for prefix in DEFAULTS:
+            s.expect(ours.wait_learned(prefix, 20.0)["selected"], f"the leaf's {prefix}")
 
 
 def link_local(node):
