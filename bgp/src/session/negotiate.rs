@@ -354,6 +354,27 @@ mod tests {
         assert_eq!(changed(&evpn_only), (2, 7, vec![1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1]));
     }
 
+    /// RFC 9072: no configuration of ours needs more than the 255 octets of the old form.
+    #[test]
+    fn all_we_can_say_fits_into_the_plain_form_of_an_open() {
+        let restart = GracefulRestart { long_lived: Duration::from_hours(1), ..GracefulRestart::default() };
+        let speaker = SpeakerConfig { graceful_restart: Some(restart), ..speaker() };
+        let peer = PeerConfig {
+            add_path: AddPath { receive: Families::ALL, send: Families::ALL },
+            role: Some(Role::Customer),
+            ..peer(RemoteAs::External)
+        };
+        let open = our_open(&speaker, &peer, &ends(true), true);
+        let mut message = bytes::BytesMut::new();
+        wire::encode(&wire::Message::Open(open.clone()), &Context::default(), &mut message).unwrap();
+        // Everything there is, once: 65 6 octets, 1 twice 6, 2 2, 5 8, 6 2, 64 12, 71 16, 69 10, 70 2, 77 2, 9 3; and 2 around it.
+        let mut codes: Vec<u8> = open.capabilities.iter().map(Capability::code).collect();
+        codes.dedup();
+        assert_eq!(codes, [65, 1, 2, 5, 6, 64, 71, 69, 70, 77, 9]);
+        assert_eq!(message.get(28), Some(&77));
+        assert_eq!(message.len(), 29 + 77);
+    }
+
     #[test]
     fn the_as_number_must_be_the_one_expected() {
         let rows = [
