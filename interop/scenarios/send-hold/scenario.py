@@ -89,7 +89,7 @@ def up(s, leaf, ours):
 
 def ended(s, established, started, limit):
     """How long a session lasted that nobody reads from any more: longer than the hold time, no longer than it may."""
-    while time.monotonic() < started + limit - 3.0:
+    while time.monotonic() < started + limit - HOLD / 3 - 1.0:  # its timer began with its last message: a KEEPALIVE's time before
         s.expect(established(), f"the session was lost after {time.monotonic() - started:.1f} s, hold time {HOLD:g} s")
         time.sleep(0.5)
     wait_for("the session to end", lambda: not established(), 15.0)
