@@ -46,7 +46,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cause::{Cease, Reason};
-#[cfg(feature = "driver")]
 pub use negotiate::{LongLivedFamily, Negotiated, PeerRestart};
 pub(crate) use restart::{Helper, Kept};
 
