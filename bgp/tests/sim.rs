@@ -168,7 +168,7 @@ impl World {
                         self.send(pipe, 1 - side);
                     }
                 }
-                Output::Close { conn, last } => {
+                Output::Close { conn, last, .. } => {
                     if let Some((pipe, side)) = self.by_conn.remove(&(node, conn)) {
                         self.pipes[pipe].ends[side] = None;
                         self.data(pipe, 1 - side, &last);

@@ -107,11 +107,17 @@ impl Connections {
         }
     }
 
-    /// Says the last words and closes, in the background.
-    pub(super) fn close(&mut self, now: Instant, conn: ConnId, last: &[u8]) {
+    /// Says the last words and closes, in the background. `address_gone`: from an address that is not ours any more.
+    pub(super) fn close(&mut self, now: Instant, conn: ConnId, last: &[u8], address_gone: bool) {
         let Some(Connection { stream, connecting, mut unsent, .. }) = self.known.remove(&conn) else { return };
         if connecting {
             return;
+        }
+        if address_gone {
+            let ipv6 = stream.local_addr().is_ok_and(|local| local.is_ipv6());
+            if let Err(error) = sockets::send_from_lost_address(&stream, ipv6) {
+                tracing::warn!(%error, "a neighbor cannot be told that our address is gone; its hold timer will tell it");
+            }
         }
         unsent.extend_from_slice(last);
         let mut leaving = Leaving { stream, unsent, until: now + LINGER, finished: false };

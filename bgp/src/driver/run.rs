@@ -30,6 +30,10 @@ pub(super) struct Driver {
     /// The last failure logged for each peer: the same one over and over is said once.
     failures: BTreeMap<String, String>,
     faults: Remarked,
+    /// When to look at links and addresses again, changes or not.
+    look_at: Instant,
+    /// The last look failed.
+    blind: bool,
 }
 
 /// The faults in UPDATEs that were logged for each peer: a peer that makes one makes it in every UPDATE, and must not fill the
@@ -85,6 +89,8 @@ impl Driver {
             stopping: None,
             failures: BTreeMap::new(),
             faults: Remarked::default(),
+            look_at: Instant::now(),
+            blind: false,
         }
     }
 
@@ -99,7 +105,7 @@ impl Driver {
             self.speaker.add_peer(now, peer);
         }
         let notices = Notices::open()
-            .inspect_err(|error| tracing::warn!(%error, "a link that fails ends its session only after the hold time"))
+            .inspect_err(|error| tracing::warn!(%error, "a link or an address that goes is noticed only by looking now and then"))
             .ok();
         let mut sleep = pin!(tokio::time::sleep_until(now.into()));
         let (mut commands_open, mut routes_open) = (true, true);
@@ -129,13 +135,18 @@ impl Driver {
                 Woken::Command(Some(command)) => self.command(command),
                 Woken::Routes(Some(set)) => self.speaker.set_routes(set),
                 Woken::Routes(None) | Woken::Time => {}
-                Woken::Links(noticed) => self.look_at_links(&noticed),
+                Woken::Links(noticed) => {
+                    if noticed.concerns(&self.speaker.links_in_use()) {
+                        self.look_at = Instant::now();
+                    }
+                }
                 Woken::Network(happened, accepted) => self.happened(happened, accepted),
             }
             let now = Instant::now();
             if self.speaker.next_deadline().is_some_and(|at| at <= now) {
                 self.catch_up().await;
             }
+            self.look_at_links(now);
             self.speaker.handle_timeout(now);
             self.listeners.retry(now);
             self.connections.expire(now);
@@ -147,8 +158,9 @@ impl Driver {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
+        let look_at = self.speaker.has_connections().then_some(self.look_at);
         let deadlines =
-            [self.speaker.next_deadline(), self.listeners.next_deadline(), self.connections.next_deadline()];
+            [self.speaker.next_deadline(), self.listeners.next_deadline(), self.connections.next_deadline(), look_at];
         deadlines.into_iter().flatten().min()
     }
 
@@ -189,7 +201,7 @@ impl Driver {
             match event {
                 Happened::Connected { conn, local, remote } => {
                     if let Some(peer) = self.speaker.peer_of(conn) {
-                        let ends = sockets::ends(local, remote, &peer);
+                        let ends = links::ends(local, remote, &peer);
                         self.speaker.handle(now, Input::Connected { conn, ends });
                     }
                 }
@@ -205,12 +217,23 @@ impl Driver {
         }
     }
 
-    fn look_at_links(&mut self, noticed: &Noticed) {
-        let in_use = self.speaker.links_in_use();
-        if noticed.concerns(&in_use) {
-            match links::read(&in_use) {
-                Ok(links) => self.speaker.handle(Instant::now(), Input::Links(links)),
-                Err(error) => tracing::warn!(%error, "cannot look at the links of the sessions; they stay up"),
+    /// Looks at the links and addresses of the connections, if it is time to.
+    fn look_at_links(&mut self, now: Instant) {
+        if self.look_at > now || !self.speaker.has_connections() {
+            return;
+        }
+        match links::read(&self.speaker.links_in_use(), &self.speaker.addresses_in_use()) {
+            Ok(links) => {
+                self.speaker.handle(now, Input::Links(links));
+                let again = now + links::AUDIT;
+                self.look_at = self.speaker.look_again_at().map_or(again, |at| at.min(again));
+                self.blind = false;
+            }
+            Err(error) => {
+                self.look_at = now + links::RETRY;
+                if !std::mem::replace(&mut self.blind, true) {
+                    tracing::warn!(%error, "cannot look at the links and addresses of the sessions; they stay up");
+                }
             }
         }
     }
@@ -232,7 +255,7 @@ impl Driver {
             self.speaker.refuse(remote, "it is not signed by TCP-AO");
             return;
         }
-        let ends = sockets::ends(local, remote, &peer);
+        let ends = links::ends(local, remote, &peer);
         let Ok(conn) = self.speaker.accept(Instant::now(), ends, interface.as_deref()) else { return };
         if let Err(error) = sockets::prepare(&stream, &self.config.speaker, &peer, remote.ip()) {
             tracing::warn!(neighbor = %peer.address, %error, "socket option refused");
@@ -317,7 +340,9 @@ impl Driver {
                         self.write(conn);
                     }
                 }
-                Output::Close { conn, last } => self.connections.close(Instant::now(), conn, &last),
+                Output::Close { conn, last, address_gone } => {
+                    self.connections.close(Instant::now(), conn, &last, address_gone);
+                }
                 Output::Event(event) => self.report(event),
             }
         }

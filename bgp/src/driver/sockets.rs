@@ -2,7 +2,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "what no safe wrapper has: TCP_MD5SIG, TCP_AO_ADD_KEY, IP_MINTTL, IPV6_MINHOPCOUNT, ICMP6_FILTER, UDP_NO_CHECK6_RX, SIOCOUTQ, scheduling"
+    reason = "what no safe wrapper has: TCP_MD5SIG, TCP_AO_ADD_KEY, IP_MINTTL, IPV6_MINHOPCOUNT, IP_TRANSPARENT, ICMP6_FILTER, UDP_NO_CHECK6_RX, SIOCOUTQ, scheduling"
 )]
 
 use std::io;
@@ -11,13 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libc::{c_int, c_void};
-use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use crate::speaker::{AoAlgorithm, Ends, PeerConfig, Secret, SpeakerConfig, TcpAo};
+use crate::speaker::{AoAlgorithm, PeerConfig, Secret, SpeakerConfig, TcpAo};
 use crate::types::Prefix;
 
 /// DSCP CS6, "network control" (RFC 4594 §3.2), where it stands in the TOS octet.
@@ -390,6 +389,12 @@ fn set_option<T>(socket: &impl AsFd, level: c_int, name: c_int, value: &T) -> io
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a connection go on sending from its address although that is no longer ours; nothing will come back. Of IPv6 connections the
+/// kernel does not ask whether it is. Needs CAP_NET_ADMIN or CAP_NET_RAW.
+pub(super) fn send_from_lost_address(connection: &impl AsFd, ipv6: bool) -> io::Result<()> {
+    if ipv6 { Ok(()) } else { set_option(connection, libc::IPPROTO_IP, libc::IP_TRANSPARENT, &1) }
+}
+
 /// Lets the runtime wait for a socket that it has no type of its own for.
 pub(super) fn watched<T: AsRawFd + Into<OwnedFd>>(socket: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the types given here own their descriptor and never exchange it, so it stays open and the same one for as long as the
@@ -554,61 +559,6 @@ pub(super) fn interface_of(remote: &SocketAddr) -> Option<String> {
     match remote {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => interface_name(v6.scope_id()),
         _ => None,
-    }
-}
-
-/// The two ends of a connection, and what else we are on its interface.
-pub(super) fn ends(local: SocketAddr, remote: SocketAddr, peer: &PeerConfig) -> Ends {
-    let mut ends = Ends::new(local, remote);
-    let Ok(addresses) = getifaddrs() else { return ends };
-    let addresses: Vec<_> = addresses.filter_map(InterfaceAddress::from_system).collect();
-    let bound = peer.address.interface().or(peer.bind_interface.as_deref());
-    let mut ours = addresses.iter().filter(|a| a.address == local.ip());
-    // A device that others belong to (VRF) has none of the addresses itself.
-    let Some(own) = ours.clone().find(|a| Some(a.interface.as_str()) == bound).or_else(|| ours.next()) else {
-        return ends;
-    };
-    let same_link = own.covers(remote.ip());
-    ends.link = interface_index(&own.interface).filter(|_| same_link);
-    for address in addresses.iter().filter(|a| a.interface == own.interface) {
-        let IpAddr::V6(v6) = address.address else { continue };
-        if v6.is_unicast_link_local() {
-            // RFC 2545 §3: only towards a peer on the same link.
-            ends.link_local = ends.link_local.or(same_link.then_some(v6));
-        } else if !v6.is_loopback() && !v6.is_multicast() {
-            ends.global = ends.global.or(Some(v6));
-        }
-    }
-    ends
-}
-
-struct InterfaceAddress {
-    interface: String,
-    address: IpAddr,
-    mask: Option<IpAddr>,
-}
-
-impl InterfaceAddress {
-    fn from_system(entry: nix::ifaddrs::InterfaceAddress) -> Option<Self> {
-        let ip = |storage: &nix::sys::socket::SockaddrStorage| {
-            let v4 = storage.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-            v4.or_else(|| storage.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
-        };
-        let address = ip(entry.address.as_ref()?)?;
-        Some(Self { interface: entry.interface_name, address, mask: entry.netmask.as_ref().and_then(ip) })
-    }
-
-    /// Whether the other address is in the same network.
-    fn covers(&self, other: IpAddr) -> bool {
-        match (self.address, other, self.mask) {
-            (IpAddr::V4(a), IpAddr::V4(b), Some(IpAddr::V4(mask))) => {
-                a.to_bits() & mask.to_bits() == b.to_bits() & mask.to_bits()
-            }
-            (IpAddr::V6(a), IpAddr::V6(b), Some(IpAddr::V6(mask))) => {
-                a.to_bits() & mask.to_bits() == b.to_bits() & mask.to_bits()
-            }
-            _ => false,
-        }
     }
 }
 

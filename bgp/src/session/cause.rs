@@ -26,6 +26,9 @@ pub enum Cease {
     Reset(String),
     /// 6: another change of the configuration.
     ConfigChange,
+    /// 6 as well: our address of the session is gone from the host, and with it the next hop of our routes. No subcode says more, and
+    /// to those who set up this host's addresses it is a change of its configuration.
+    AddressGone,
     /// 7: the other of two connections is kept (RFC 4271 §6.8).
     Collision,
     /// 10: BFD says the path is down (RFC 9384).
@@ -47,7 +50,7 @@ impl Cease {
             Self::Shutdown(text) => return Notification::cease(cease::SHUTDOWN, text),
             Self::Reset(text) => return Notification::cease(cease::RESET, text),
             Self::Deconfigured => cease::DECONFIGURED,
-            Self::ConfigChange => cease::CONFIGURATION,
+            Self::ConfigChange | Self::AddressGone => cease::CONFIGURATION,
             Self::Collision => cease::COLLISION,
             Self::BfdDown => cease::BFD_DOWN,
         };
@@ -56,7 +59,10 @@ impl Cease {
 
     /// Whether the peer has to forget our routes, graceful restart or not.
     pub(super) const fn is_final(&self) -> bool {
-        matches!(self, Self::MaxPrefixes { .. } | Self::Shutdown(_) | Self::Deconfigured | Self::BfdDown)
+        matches!(
+            self,
+            Self::MaxPrefixes { .. } | Self::Shutdown(_) | Self::Deconfigured | Self::AddressGone | Self::BfdDown
+        )
     }
 }
 
@@ -69,7 +75,7 @@ pub enum Reason {
     Received(Notification),
     /// The connection went away, or could not be made.
     Lost(String),
-    /// The link the session ran over is gone, and with it the way to the peer's routes.
+    /// The link the session ran over, or our address, is gone, and with it the way to the peer's routes.
     Cut(String),
     /// The peer came back on a new connection while the old one was still up (RFC 4724 §4.2).
     Replaced,
@@ -102,6 +108,7 @@ mod tests {
             (Cease::Deconfigured, 3, b""),
             (Cease::Reset(String::new()), 4, b""),
             (Cease::ConfigChange, 6, b""),
+            (Cease::AddressGone, 6, b""),
             (Cease::Collision, 7, b""),
             (Cease::BfdDown, 10, b""),
             (Cease::MaxPrefixes { family: Family::Ipv6, limit: 100 }, 1, b"\0\x02\x01\0\0\0\x64"),

@@ -75,14 +75,16 @@ pub struct Ends {
     pub link_local: Option<Ipv6Addr>,
     /// A global IPv6 address of ours on the interface of the session.
     pub global: Option<Ipv6Addr>,
-    /// The index of the interface of the session, if the peer is on that link too.
+    /// The index of the interface that has our address, if one has.
+    pub home: Option<u32>,
+    /// The same, if the peer is on that link too.
     pub link: Option<u32>,
 }
 
 impl Ends {
     /// Two ends of which nothing else is known.
     pub const fn new(local: SocketAddr, remote: SocketAddr) -> Self {
-        Self { local, remote, link_local: None, global: None, link: None }
+        Self { local, remote, link_local: None, global: None, home: None, link: None }
     }
 
     /// Whether the session runs between link-local addresses.
@@ -110,7 +112,8 @@ pub(crate) enum Event {
     Connected(ConnId, Ends),
     /// The connection, or the attempt, is gone.
     Lost(ConnId, String),
-    /// The link under a connection cannot carry it any more. With a [`Cease`] words still get through, though no answer.
+    /// The link under a connection cannot carry it any more, or our address is gone. With a [`Cease`] words still get through, though
+    /// no answer.
     Cut(ConnId, String, Option<Cease>),
     /// A message, or what was wrong with one.
     Received(ConnId, Result<Message, wire::Error>),

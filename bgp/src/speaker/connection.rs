@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use super::links::Missing;
 use crate::session::Ends;
 use crate::wire::{self, Context, Message};
 
@@ -11,6 +12,7 @@ use crate::wire::{self, Context, Message};
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) ends: Ends,
+    pub(super) missing: Missing,
     /// Bytes of a message that is not complete yet.
     pub(super) inbox: BytesMut,
     /// Messages of the session itself, in order. Never more than a handful: the state machine sends nothing twice.
@@ -27,6 +29,7 @@ impl Connection {
     pub(super) fn new(ends: Ends) -> Self {
         Self {
             ends,
+            missing: Missing::default(),
             inbox: BytesMut::new(),
             control: VecDeque::new(),
             send: Context::default(),

@@ -34,7 +34,7 @@ pub use config::{
 };
 pub use connection::Counters;
 pub use event::Event;
-pub use links::{Link, Links};
+pub use links::{Address, Link, Links};
 pub use view::{CapabilitiesView, Learned, Neighbor, NeighborFamily, Route, RouteNeighbor, Snapshot, TimersView};
 
 pub use crate::session::{Cease, ConnId, Ends, StateName};
@@ -81,7 +81,7 @@ pub enum Input {
         /// The neighbour's link-local address.
         address: Option<Ipv6Addr>,
     },
-    /// How it stands with the links of [`Speaker::links_in_use`].
+    /// How it stands with the links of [`Speaker::links_in_use`], and with the addresses of the host.
     Links(Links),
     /// How many TCP segments the kernel has dropped for a missing or wrong signature so far. It does not say whose.
     SignaturesDropped(u64),
@@ -139,6 +139,8 @@ pub enum Output {
         conn: ConnId,
         /// Whole messages; may be empty.
         last: Bytes,
+        /// Our address of the connection is gone from the host.
+        address_gone: bool,
     },
     /// Something to log.
     Event(Event),

@@ -242,11 +242,16 @@ impl Peer {
                     }
                 }
                 Action::Close(conn) => {
-                    let counters = &mut self.counters;
-                    let last = self.connections.remove(&conn).map(|connection| connection.last_words(counters));
-                    out.push(Output::Close { conn, last: last.unwrap_or_default() });
+                    let closed = self.connections.remove(&conn);
+                    let address_gone = closed.as_ref().is_some_and(|c| c.missing.address.is_some());
+                    let last = closed.map(|connection| connection.last_words(&mut self.counters));
+                    out.push(Output::Close { conn, last: last.unwrap_or_default(), address_gone });
                 }
-                Action::Up(conn, ends, negotiated) => self.up(now, conn, ends, negotiated, &mut effects, out),
+                Action::Up(conn, ends, negotiated) => {
+                    // As they are now: addresses may have changed since the connection was made.
+                    let ends = self.connections.get(&conn).map_or(ends, |connection| connection.ends);
+                    self.up(now, conn, ends, negotiated, &mut effects, out);
+                }
                 Action::Down { reason, keep } => self.down(now, &reason, keep, &mut effects, out),
                 Action::Failed(reason) => {
                     out.push(Output::Event(Event::Failed { neighbor: self.name(), reason: reason.to_string() }));
@@ -466,10 +471,20 @@ impl Peer {
         }
     }
 
+    /// Our address of a connection was away for a moment: what was not written meanwhile can be.
+    pub(super) fn speak_again(&mut self, conn: ConnId, out: &mut Vec<Output>) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            announce(conn, connection, out);
+        }
+    }
+
     /// See [`super::Speaker::transmit`].
     pub(super) fn transmit(&mut self, now: Instant, conn: ConnId, out: &mut BytesMut, limit: usize) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.announced = false;
+        if connection.missing.address.is_some() {
+            return;
+        }
         self.session.handle(now, SessionEvent::Progress(conn));
         let start = out.len();
         connection.write_control(out, &mut self.counters);

@@ -9,6 +9,7 @@ use crate::rib::{AdjOut, ExportContext, Origination};
 use crate::types::{Families, Family, Prefix};
 use crate::wire::{self, AsPath, Attributes, Capability, Context, Message, Nlri, Notification, Open, Origin, Update};
 
+mod links;
 mod ranges;
 
 const OUR_AS: u32 = 65001;
@@ -24,6 +25,8 @@ struct Play {
     /// What the speaker wrote, message by message.
     written: Vec<Message>,
     closed: bool,
+    /// What it wrote last is to leave from an address that is gone.
+    from_lost_address: bool,
 }
 
 fn peer_config() -> PeerConfig {
@@ -55,6 +58,7 @@ impl Play {
             dials: Vec::new(),
             written: Vec::new(),
             closed: false,
+            from_lost_address: false,
         };
         play.speaker.add_peer(play.now, config);
         play.settle();
@@ -140,9 +144,10 @@ impl Play {
                     }
                     self.written.extend(messages(&bytes));
                 },
-                Output::Close { conn, last } => {
+                Output::Close { conn, last, address_gone } => {
                     if self.conn == Some(conn) {
                         self.closed = true;
+                        self.from_lost_address = address_gone;
                         self.written.extend(messages(&last));
                     }
                 }
@@ -307,91 +312,6 @@ fn an_interface_is_dialled_when_somebody_was_discovered_there() {
     assert!(!at("fe80::1", "eth2"));
     assert!(!at("fe80::2", "eth1"));
     assert!(!at("2001:db8::1", "eth1"));
-}
-
-/// The session of a peer on our link 7, `eth1`, and what becomes of it with these links.
-fn with_links(config: PeerConfig, local: &str, links: Links) -> (Play, &'static str) {
-    let remote = if local.contains('[') { "[fe80::2]:40000" } else { "10.0.0.2:40000" };
-    let ends = Ends { link: Some(7), ..Ends::new(local.parse().unwrap(), remote.parse().unwrap()) };
-    let mut play = Play::new(config);
-    play.establish_between(ends, []);
-    play.announce([1]);
-    assert_eq!(play.speaker.links_in_use(), [7].into());
-    play.speaker.handle(play.now, Input::Links(links));
-    play.settle();
-    let state = play.state();
-    (play, state)
-}
-
-fn link(running: bool, link_local: &[&str]) -> Links {
-    let link_local = link_local.iter().map(|a| a.parse().unwrap()).collect();
-    [(7, Link { name: "eth1".into(), running, link_local })].into()
-}
-
-#[test]
-fn a_session_ends_with_the_link_it_needs() {
-    let unnumbered = || PeerConfig::new(PeerAddress::Interface("eth1".into()), RemoteAs::External);
-    let external = peer_config;
-    let bound = || PeerConfig { bind_interface: Some("eth1".into()), remote_as: RemoteAs::Auto, ..peer_config() };
-    let (v4, v6) = ("10.0.0.1:179", "[fe80::1]:179");
-    let rows: Vec<(&str, PeerConfig, &str, Links, Option<&str>)> = vec![
-        ("all well", unnumbered(), v6, link(true, &["fe80::1"]), None),
-        ("no carrier", unnumbered(), v6, link(false, &["fe80::1"]), Some("eth1 is down or has no carrier")),
-        ("interface deleted", unnumbered(), v6, Links::new(), Some("eth1 is gone")),
-        ("our address taken away", unnumbered(), v6, link(true, &["fe80::9"]), Some("fe80::1 is gone from interface")),
-        ("numbered, external", external(), v4, link(false, &[]), Some("no carrier")),
-        ("numbered, external, all well", external(), v4, link(true, &[]), None),
-        ("more than a hop away", PeerConfig { multihop: Some(2), ..external() }, v4, link(false, &[]), None),
-        ("bound to the interface", bound(), v4, link(false, &[]), Some("no carrier")),
-        // Packets may find another way to an internal neighbour.
-        (
-            "numbered, perhaps internal",
-            PeerConfig { remote_as: RemoteAs::Auto, ..external() },
-            v4,
-            link(false, &[]),
-            None,
-        ),
-    ];
-    for (what, config, local, links, reason) in rows {
-        let (play, state) = with_links(config, local, links);
-        assert_eq!(state == "Established", reason.is_none(), "{what}");
-        let Some(reason) = reason else { continue };
-        assert_eq!(play.speaker.learned(), [], "{what}: its routes are gone");
-        let down = play.events.iter().rev().find(|e| matches!(e, Event::Down { .. })).unwrap().to_string();
-        assert!(down.contains(reason), "{what}: {down}");
-        let told = play.farewell().map(|n| (n.code, n.subcode));
-        assert_eq!(told, what.contains("address").then_some((6, 6)), "{what}: words only leave by a link that works");
-    }
-}
-
-#[test]
-fn after_a_flap_whoever_is_there_now_is_dialled() {
-    let config = PeerConfig::new(PeerAddress::Interface("eth1".into()), RemoteAs::External);
-    let mut play = Play::new(config);
-    let discovered = |play: &mut Play, address: Option<&str>| {
-        let address = address.map(|a| a.parse().unwrap());
-        play.speaker.handle(play.now, Input::Discovered { interface: "eth1".into(), address });
-        play.settle();
-    };
-    discovered(&mut play, Some("fe80::2"));
-    let ends = Ends::new("[fe80::1]:179".parse().unwrap(), "[fe80::2]:40000".parse().unwrap());
-    play.establish_between(Ends { link: Some(7), ..ends }, []);
-    play.dials.clear();
-    // Discovery may notice first, or the session.
-    discovered(&mut play, None);
-    assert_eq!(play.speaker.neighbors(play.now)[0].neighbor, "fe80::2%eth1", "the session is still up");
-    play.speaker.handle(play.now, Input::Links(link(false, &["fe80::1"])));
-    play.settle();
-    assert_eq!(play.speaker.neighbors(play.now)[0].neighbor, "eth1");
-    for _ in 0..3 {
-        play.now = play.speaker.next_deadline().unwrap();
-        play.speaker.handle_timeout(play.now);
-        play.settle();
-    }
-    assert_eq!(play.dials, [], "nobody is there");
-    discovered(&mut play, Some("fe80::3"));
-    let dialled: Vec<_> = play.dials.iter().map(|(_, to)| to.to_string()).collect();
-    assert_eq!(dialled, ["fe80::3"], "at once");
 }
 
 #[test]
