@@ -348,10 +348,46 @@ mod tests {
         for cut in 0..good.len() {
             assert!(interfaces(&good[..cut]).is_empty(), "{cut}");
         }
-        for length in [0, 15, u32::MAX] {
+        for (length, read) in [(0, false), (15, false), (u32::MAX, true)] {
             let mut bad = good.clone();
             bad[..4].copy_from_slice(&length.to_ne_bytes());
-            assert!(interfaces(&bad).contains(&7), "{length}");
+            assert_eq!(interfaces(&bad).contains(&7), read, "{length}");
+        }
+    }
+
+    /// An attribute as the kernel writes it.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut octets = [u16::try_from(4 + value.len()).unwrap().to_ne_bytes(), kind.to_ne_bytes()].concat();
+        octets.extend_from_slice(value);
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    }
+
+    #[test]
+    fn addresses_are_read_with_their_state() {
+        let body = |family: u8, prefix_len, flags: u8, attributes: &[Vec<u8>]| {
+            let head = [&[family, prefix_len, flags, 0][..], &7_u32.to_ne_bytes()].concat();
+            [head, attributes.concat()].concat()
+        };
+        let expected = |address: &str, prefix_len| {
+            Some(Address { link: 7, address: address.parse().unwrap(), prefix_len, tentative: false, passing: false })
+        };
+        let far_end = [attribute(1, &[10, 0, 0, 2]), attribute(2, &[10, 0, 0, 1]), attribute(3, b"eth1\0")];
+        assert_eq!(address(&body(2, 32, 0x80, &far_end)), expected("10.0.0.1", 32), "ours, not the far end");
+        let v6 = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
+        let with = |flags: u32| address(&body(10, 64, 0, &[attribute(1, &v6), attribute(8, &flags.to_ne_bytes())]));
+        let plain = expected("2001:db8::1", 64).unwrap();
+        for (flags, tentative, passing) in
+            [(0x80, false, false), (0x40, true, false), (0x44, false, false), (0x01, false, true), (0x20, false, true)]
+        {
+            assert_eq!(with(flags), Some(Address { tentative, passing, ..plain }), "{flags:x}");
+        }
+        assert_eq!(with(0x48), None, "somebody else's");
+        // The second address of an IPv4 network lasts as long as any.
+        assert_eq!(address(&body(2, 24, 0x01, &[attribute(2, &[10, 0, 0, 3])])), expected("10.0.0.3", 24));
+        let whole = body(2, 24, 0, &[attribute(2, &[10, 0, 0, 3])]);
+        for cut in 0..whole.len() {
+            assert_eq!(address(&whole[..cut]), None, "{cut}");
         }
     }
 

@@ -50,7 +50,7 @@ def run(s):
     if theirs == "eth1":
         s.step("our link-local address is taken away, and another given")
         s["host"].run("ip -6 addr flush dev eth1 scope link")
-        down("is gone from interface eth1")
+        down("our address fe80:")
         s["host"].run("ip addr add fe80::99/64 dev eth1 nodad")
         up()
     s.step("the interface is deleted")
