@@ -294,7 +294,6 @@ pub(super) fn addresses() -> io::Result<String> {
 /// A link-local address as `/proc/net/if_inet6` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkLocal<'a> {
-    pub(super) index: u32,
     pub(super) interface: &'a str,
     pub(super) address: Ipv6Addr,
     /// Duplicate address detection is still under way.
@@ -307,17 +306,11 @@ pub(super) fn link_local_address(line: &str) -> Option<LinkLocal<'_>> {
     const DAD_FAILED: u32 = 0x08;
     const TENTATIVE: u32 = 0x40;
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let &[address, index, _, _, flags, interface] = fields.as_slice() else { return None };
+    let &[address, _, _, _, flags, interface] = fields.as_slice() else { return None };
     let address = Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?);
-    let index = u32::from_str_radix(index, 16).ok()?;
     let flags = u32::from_str_radix(flags, 16).ok()?;
     let tentative = flags & TENTATIVE != 0;
-    (address.is_unicast_link_local() && flags & DAD_FAILED == 0).then_some(LinkLocal {
-        index,
-        interface,
-        address,
-        tentative,
-    })
+    (address.is_unicast_link_local() && flags & DAD_FAILED == 0).then_some(LinkLocal { interface, address, tentative })
 }
 
 #[cfg(test)]
@@ -403,9 +396,9 @@ mod tests {
     #[test]
     fn link_local_addresses_are_read_with_their_state() {
         let line = |flags: &str| format!("fe800000000000000000000000000001 1f 40 20 {flags}     eth0");
-        let read = |line: &str| link_local_address(line).map(|l| (l.index, l.interface.to_owned(), l.tentative));
-        assert_eq!(read(&line("80")), Some((31, "eth0".into(), false)));
-        assert_eq!(read(&line("c0")), Some((31, "eth0".into(), true)));
+        let read = |line: &str| link_local_address(line).map(|l| (l.interface.to_owned(), l.tentative));
+        assert_eq!(read(&line("80")), Some(("eth0".into(), false)));
+        assert_eq!(read(&line("c0")), Some(("eth0".into(), true)));
         assert_eq!(read(&line("88")), None, "duplicate");
         assert_eq!(read("20010db8000000000000000000000001 02 40 00 80 eth0"), None, "global");
         assert_eq!(read("nonsense"), None);

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -32,6 +32,8 @@ pub(super) struct Driver {
     faults: Remarked,
     /// When to look at links and addresses again, changes or not.
     look_at: Instant,
+    /// How long after the last time at most.
+    audit: Duration,
     /// The last look failed.
     blind: bool,
 }
@@ -90,12 +92,25 @@ impl Driver {
             failures: BTreeMap::new(),
             faults: Remarked::default(),
             look_at: Instant::now(),
+            audit: links::AUDIT,
             blind: false,
         }
     }
 
     pub(super) async fn run(
+        self,
+        commands: mpsc::UnboundedReceiver<Command>,
+        routes: watch::Receiver<Option<Arc<RouteSet>>>,
+    ) {
+        let notices = Notices::open()
+            .inspect_err(|error| tracing::warn!(%error, "a link or an address that goes is noticed only by looking now and then"))
+            .ok();
+        self.run_with(notices, commands, routes).await;
+    }
+
+    async fn run_with(
         mut self,
+        notices: Option<Notices>,
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut routes: watch::Receiver<Option<Arc<RouteSet>>>,
     ) {
@@ -104,9 +119,6 @@ impl Driver {
         for peer in self.config.peers.clone() {
             self.speaker.add_peer(now, peer);
         }
-        let notices = Notices::open()
-            .inspect_err(|error| tracing::warn!(%error, "a link or an address that goes is noticed only by looking now and then"))
-            .ok();
         let mut sleep = pin!(tokio::time::sleep_until(now.into()));
         let (mut commands_open, mut routes_open) = (true, true);
         loop {
@@ -225,7 +237,7 @@ impl Driver {
         match links::read(&self.speaker.links_in_use(), &self.speaker.addresses_in_use()) {
             Ok(links) => {
                 self.speaker.handle(now, Input::Links(links));
-                let again = now + links::AUDIT;
+                let again = now + self.audit;
                 self.look_at = self.speaker.look_again_at().map_or(again, |at| at.min(again));
                 self.blind = false;
             }
@@ -395,8 +407,10 @@ impl Driver {
 mod tests {
     use std::io::Write as _;
     use std::net::Ipv4Addr;
+    use std::process::Command as Process;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
+
+    use nix::sched::{CloneFlags, unshare};
 
     use super::*;
     use crate::speaker::{PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
@@ -455,6 +469,57 @@ mod tests {
         assert_eq!(heard.try_recv().ok(), None);
         stop.store(true, Ordering::Relaxed);
         peer.join().unwrap();
+    }
+
+    /// A story on a thread with a network of its own.
+    fn in_namespace(story: impl Future<Output = ()> + Send + 'static) {
+        let tell = move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story);
+        };
+        std::thread::spawn(tell).join().unwrap();
+    }
+
+    fn ip(arguments: &str) {
+        assert!(Process::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
+    }
+
+    async fn an_address_that_goes_unnoticed() {
+        let (us, them) = (Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2));
+        ip("link set lo up");
+        ip("addr add 10.9.0.1/32 dev lo");
+        ip("addr add 10.9.0.2/32 dev lo");
+        let peer =
+            PeerConfig { passive: true, ..PeerConfig::new(PeerAddress::Numbered(them.into()), RemoteAs::External) };
+        let config =
+            Config { listen: vec![us.into()], peers: vec![peer], ..Config::new(SpeakerConfig::new(65001, us)) };
+        let events = broadcast::Sender::new(16);
+        let mut heard = events.subscribe();
+        let mut driver = Driver::new(config, 7, events, watch::Sender::new(LearnedRoutes::default()));
+        driver.audit = Duration::from_millis(200);
+        let (_commands, receiver) = mpsc::unbounded_channel();
+        let (_routes, routes) = watch::channel(None);
+        tokio::spawn(driver.run_with(None, receiver, routes));
+        tokio::task::yield_now().await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&stop);
+        let peer = std::thread::spawn(move || keep_alive(them, (us, 179).into(), &other));
+        while !matches!(heard.recv().await.unwrap(), Event::Up { .. }) {}
+        ip("addr del 10.9.0.1/32 dev lo");
+        let gone = heard.recv().await.unwrap().to_string();
+        assert!(gone.contains("our address 10.9.0.1 is gone"), "{gone}");
+        stop.store(true, Ordering::Relaxed);
+        peer.join().unwrap();
+    }
+
+    /// Without any notice: those that are lost must not leave a next hop for ever.
+    #[test]
+    fn what_no_notice_tells_of_is_found_by_looking_now_and_then() {
+        if nix::unistd::geteuid().is_root() {
+            in_namespace(an_address_that_goes_unnoticed());
+        } else {
+            eprintln!("skipped: network namespaces need root");
+        }
     }
 
     #[test]
