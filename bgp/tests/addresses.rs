@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bgp::driver::{Config, Handle, spawn};
 use bgp::rib::{Origination, RouteSet};
 use bgp::speaker::{Event, ListenRange, PeerAddress, PeerConfig, RemoteAs, Secret, Shutdown, SpeakerConfig};
+use bgp::types::Prefix;
 use nix::sched::{CloneFlags, unshare};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
@@ -21,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
+}
+
+fn route(prefix: &str) -> (Prefix, Arc<Origination>) {
+    (prefix.parse().unwrap(), Arc::new(Origination::default()))
 }
 
 /// One end of the cable: its own namespace on its own thread, where commands of the test are carried out.
@@ -110,9 +115,7 @@ impl Story {
         let there = them.speaker(Config::new(there));
         let here = SpeakerConfig::new(65001, [10, 9, 0, 1].into());
         let here = us.speaker(Config { peers: vec![self.peer(self.theirs)], ..Config::new(here) });
-        let route = |prefix: &str| (prefix.parse().unwrap(), Arc::new(Origination::default()));
-        let routes: RouteSet = [route("192.0.2.1/32"), route("2001:db8::1/128")].into_iter().collect();
-        here.set_routes(Arc::new(routes));
+        here.set_routes(Arc::new(["192.0.2.1/32", "2001:db8::1/128"].map(route).into_iter().collect()));
         let (ours, theirs) = (here.events(), there.events());
         let mut cable = Cable { us, here, there, ours, theirs };
         cable.learns(self.old).await;
@@ -167,6 +170,9 @@ async fn the_peer_is_told(story: Story) {
     let since = Instant::now();
     cable.us.ip(&story.address("del", story.old));
     cable.us.ip(&story.address("add", story.new));
+    // What is to be said meanwhile must not stand in the way.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cable.here.set_routes(Arc::new(["192.0.2.2/32", "2001:db8::2/128"].map(route).into_iter().collect()));
     let reason = down(&mut cable.theirs).await;
     assert!(reason.contains("received NOTIFICATION"), "{reason}");
     let ours = down(&mut cable.ours).await;

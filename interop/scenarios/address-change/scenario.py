@@ -38,7 +38,7 @@ SESSIONS = {
     },
 }
 VARIANTS = {f"{name}-{peer}": {"session": name, "peer": peer.split("-")[0]} for name in SESSIONS for peer in ("frr-10", "bird-2.17")}
-VARIANTS |= {"ipv4-md5-frr-10": {"session": "ipv4", "peer": "frr", "password": "between us"}}
+VARIANTS |= {"ipv4-md5-frr-10": {"session": "ipv4", "peer": "frr", "password": "between-us"}}
 # The hold time, with a keepalive interval less at the earliest, is what it took when the leaf had to find out.
 AT_ONCE = 5.0
 TIME_LIMIT = 120
@@ -68,6 +68,9 @@ def run(s):
     change(f"ip addr del {old} dev eth1; ip addr add {new} dev eth1 {nodad(new)}")
     followed(s, leaf, after, AT_ONCE)
     ours.wait_established(name(session), 10.0)
+    said = ours.show("neighbors")[0]["last_error_sent"]
+    s.say(f"  we had said {said}")
+    s.expect("Other Configuration Change (6/6)" in said, f"the leaf was told {said}")
     if later := session["later"]:
         s.step("a global IPv6 address, then another: only next hops, told on the session there is")
         undisturbed = same_session(s, ours)
@@ -105,9 +108,9 @@ def same_session(s, ours):
 
 
 def has(leaf, hops):
-    """Whether the leaf has these next hops for our routes and no others; link-local ones beside a global one do not count."""
+    """Whether the leaf has these next hops for our routes and no others; link-local ones beside a global one do not count, nor `::` before one."""
     routes = leaf.routes()
-    seen = {prefix: {hop for hop in routes[prefix].next_hops if hop == wanted or not hop.startswith("fe80:")}
+    seen = {prefix: {hop for hop in routes[prefix].next_hops if hop == wanted or not hop.startswith(("fe80:", "::"))}
             for prefix, wanted in hops.items() if prefix in routes}  # fmt: skip
     if seen != {prefix: {wanted} for prefix, wanted in hops.items()}:
         raise LabError(f"the leaf has {seen}")
