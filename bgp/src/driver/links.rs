@@ -25,9 +25,14 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Notices(AsyncFd<OwnedFd>);
 
-/// The interfaces that notices were about; `None`: some notices were lost, so it may be any.
+/// What notices were about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Noticed(Option<BTreeSet<u32>>);
+pub(super) struct Noticed {
+    /// The interfaces; `None`: some notices were lost, so it may be any.
+    interfaces: Option<BTreeSet<u32>>,
+    /// There may be an address that was not there before, or could not be used yet.
+    pub(super) new_address: bool,
+}
 
 impl Notices {
     pub(super) fn open() -> io::Result<Self> {
@@ -43,24 +48,26 @@ impl Notices {
 
     /// Waits for a notice and takes all that are there. Cancel-safe.
     async fn next(&self) -> Noticed {
-        let mut concerned = Some(BTreeSet::new());
+        let (mut concerned, mut new_address) = (Some(BTreeSet::new()), false);
         if let Ok(mut guard) = self.0.readable().await {
             let mut buffer = [0; 8192];
             loop {
                 match recv(self.0.get_ref().as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
                     Ok(length) => {
-                        let read = interfaces(buffer.get(..length).unwrap_or_default());
+                        let run = buffer.get(..length).unwrap_or_default();
+                        let read = interfaces(run);
+                        new_address |= messages(run).any(|message| message.kind == NEWADDR);
                         if let Some(concerned) = &mut concerned {
                             concerned.extend(read);
                         }
                     }
-                    Err(nix::Error::ENOBUFS) => concerned = None,
+                    Err(nix::Error::ENOBUFS) => (concerned, new_address) = (None, true),
                     Err(_) => break,
                 }
             }
             guard.clear_ready();
         }
-        Noticed(concerned)
+        Noticed { interfaces: concerned, new_address }
     }
 }
 
@@ -75,7 +82,7 @@ pub(super) async fn noticed(notices: Option<&Notices>) -> Noticed {
 impl Noticed {
     /// Whether one of these interfaces may have changed.
     pub(super) fn concerns(&self, interfaces: &BTreeSet<u32>) -> bool {
-        self.0.as_ref().map_or(!interfaces.is_empty(), |noticed| !noticed.is_disjoint(interfaces))
+        self.interfaces.as_ref().map_or(!interfaces.is_empty(), |noticed| !noticed.is_disjoint(interfaces))
     }
 }
 
@@ -387,10 +394,11 @@ mod tests {
     #[test]
     fn only_notices_about_links_in_use_matter() {
         let used = BTreeSet::from([7]);
-        assert!(Noticed(Some([6, 7].into())).concerns(&used));
-        assert!(!Noticed(Some([6].into())).concerns(&used));
-        assert!(Noticed(None).concerns(&used), "some were lost");
-        assert!(!Noticed(None).concerns(&BTreeSet::new()));
+        let noticed = |interfaces| Noticed { interfaces, new_address: false };
+        assert!(noticed(Some([6, 7].into())).concerns(&used));
+        assert!(!noticed(Some([6].into())).concerns(&used));
+        assert!(noticed(None).concerns(&used), "some were lost");
+        assert!(!noticed(None).concerns(&BTreeSet::new()));
     }
 
     #[test]

@@ -151,6 +151,9 @@ impl Driver {
                     if noticed.concerns(&self.speaker.links_in_use()) {
                         self.look_at = Instant::now();
                     }
+                    if noticed.new_address {
+                        self.speaker.handle(Instant::now(), Input::NewAddress);
+                    }
                 }
                 Woken::Network(happened, accepted) => self.happened(happened, accepted),
             }

@@ -198,6 +198,14 @@ impl Speaker {
         self.peers.values().filter_map(missing).min().map(|since| since + ABSENCE)
     }
 
+    /// Dials whoever lost its session with our address: there may be one to dial from, and no timer need be waited for.
+    pub(super) fn new_address(&mut self, now: Instant) {
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.wants_address).map(|(number, _)| *number);
+        for number in waiting.collect::<Vec<_>>() {
+            self.session_event(now, number, SessionEvent::Reachable);
+        }
+    }
+
     /// Ends every session whose link or address is gone, and sends routes again whose next hop is another now.
     pub(super) fn links(&mut self, now: Instant, links: &Links) {
         let numbers: Vec<u32> = self.peers.keys().copied().collect();
@@ -205,6 +213,11 @@ impl Speaker {
             self.with_peer(number, |peer, out| follow(peer, now, links, out));
             let cut = self.peers.get(&number).map(|peer| cut_connections(peer, now, links)).unwrap_or_default();
             for (conn, why, cease) in cut {
+                if cease.is_some()
+                    && let Some(peer) = self.peers.get_mut(&number)
+                {
+                    peer.wants_address = true;
+                }
                 self.session_event(now, number, SessionEvent::Cut(conn, why, cease));
             }
         }

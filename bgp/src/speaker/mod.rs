@@ -83,6 +83,8 @@ pub enum Input {
     },
     /// How it stands with the links of [`Speaker::links_in_use`], and with the addresses of the host.
     Links(Links),
+    /// The host has an address that was not there before, or could not be used yet.
+    NewAddress,
     /// How many TCP segments the kernel has dropped for a missing or wrong signature so far. It does not say whose.
     SignaturesDropped(u64),
     /// BFD has seen that the path to a peer works.
@@ -348,6 +350,7 @@ impl Speaker {
             Input::Discovered { interface, address } => self.discovered(now, interface, address),
             Input::SignaturesDropped(total) => self.signatures_dropped(total),
             Input::Links(links) => self.links(now, &links),
+            Input::NewAddress => self.new_address(now),
             Input::BfdUp { peer } | Input::BfdDisabled { peer } => self.bfd_works(now, &peer, true),
             Input::BfdDown { peer, failure } => self.bfd_failed(now, &peer, failure),
             Input::BfdGone { peer } => self.bfd_works(now, &peer, false),

@@ -45,6 +45,8 @@ pub(super) struct Peer {
     pub(super) bfd_up: bool,
     /// BFD says that the path fails over and over: no session until it is up.
     pub(super) bfd_holds: bool,
+    /// Its session ended because our address was gone, and is not up again.
+    pub(super) wants_address: bool,
     pub(super) up: Option<Up>,
     /// Outlives the session while stale routes are kept.
     pub(super) adj_in: Option<AdjIn>,
@@ -91,6 +93,7 @@ impl Peer {
             shown: None,
             bfd_up: false,
             bfd_holds: false,
+            wants_address: false,
             up: None,
             adj_in: None,
             decided_as: None,
@@ -315,6 +318,7 @@ impl Peer {
         let adj_out = AdjOut::new(self.export_context(&ends, &negotiated));
         self.last_up = Some(Arc::clone(&negotiated));
         self.signature_failures_since_up = 0;
+        self.wants_address = false;
         out.push(Output::Event(Event::Up {
             neighbor: self.name(),
             asn: negotiated.asn,

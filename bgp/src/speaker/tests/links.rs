@@ -150,6 +150,31 @@ fn a_session_ends_when_its_address_has_been_gone_for_a_second() {
 }
 
 #[test]
+fn after_its_address_was_gone_a_session_is_tried_as_soon_as_there_is_another() {
+    let mut play = Play::on_eth1(peer_config(), "10.0.0.1", &host(true, &["10.0.0.1"]));
+    play.dials.clear();
+    play.speaker.handle(play.now, Input::NewAddress);
+    play.settle();
+    assert_eq!(play.dials, [], "the session is up");
+    play.look_for_long(&host(true, &[]));
+    assert_ne!(play.state(), "Established");
+    play.now = play.speaker.next_deadline().unwrap();
+    play.speaker.handle_timeout(play.now);
+    play.settle();
+    let (conn, _) = play.dials.pop().expect("the usual wait after a failure is over");
+    play.speaker.handle(play.now, Input::Lost { conn, why: "network is unreachable".into() });
+    play.settle();
+    assert_eq!((play.state(), &play.dials[..]), ("Active", &[][..]));
+    play.now += MOMENT;
+    play.speaker.handle(play.now, Input::NewAddress);
+    play.settle();
+    assert_eq!(play.dials.len(), 1, "ten seconds, the connect-retry time, are not waited for");
+    play.speaker.handle(play.now, Input::NewAddress);
+    play.settle();
+    assert_eq!(play.dials.len(), 1, "one attempt at a time");
+}
+
+#[test]
 fn an_address_that_is_away_for_a_moment_disturbs_nothing_and_nothing_is_written_meanwhile() {
     let mut play = Play::on_eth1(peer_config(), "10.0.0.1", &host(true, &["10.0.0.1"]));
     play.told();
