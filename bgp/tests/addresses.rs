@@ -119,6 +119,8 @@ impl Story {
         let (ours, theirs) = (here.events(), there.events());
         let mut cable = Cable { us, here, there, ours, theirs };
         cable.learns(self.old).await;
+        // What is not acknowledged when the address goes never will be, and keeps the last words back: let TCP be done.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         Some(cable)
     }
 }
