@@ -1,9 +1,11 @@
 """Two leaves, FRR and BIRD, by numbered eBGP: ECMP default; the system's own default is never touched; other routes stay out.
 
-A leaf that withdraws its default leaves the ECMP set; when both have, ours goes and the system's own default is what is left.
+A leaf that withdraws its default leaves the ECMP set; when both have, ours goes and the system's own default is what is left. So does
+one that marks it with GRACEFUL_SHUTDOWN (RFC 8326), one whose cable is cut, one that dies. What one leaf tells is never told the other.
 """
 
 import json
+import signal
 
 from lab.shell import wait_for
 from lab.topology import Link, Node, Topology
@@ -17,6 +19,8 @@ TOPOLOGY = Topology(
 )
 TIME_LIMIT = 90
 BOTH = {"eth1", "eth2"}
+OURS = ("172.30.1.1/32", "f00d::1/128")
+MOVING = "filter moving { if source != RTS_STATIC then reject; bgp_community.add((65535, 0)); accept; }\n"
 SOURCE = {4: "172.30.1.1", 6: "f00d::1"}
 
 
@@ -61,6 +65,37 @@ def run(s):
     bird.birdc("enable s6")
     for family in (4, 6):
         settled(s, host, family, BOTH, own)
+    s.step("GRACEFUL_SHUTDOWN from leaf 1, then from leaf 2: traffic moves to the other one, the routes stay")
+    frr.configure("route-map moving permit 10", "set community graceful-shutdown")
+    with_default(frr, "no ")
+    with_default(frr, "", " route-map moving")
+    moved(s, ours, host, own, {"eth2"}, ("10.0.1.1", "fd00:1::1"))
+    with_default(frr, "no ")
+    with_default(frr, "")
+    for family in (4, 6):
+        settled(s, host, family, BOTH, own)
+    leaf2 = s.text("leaf2.bird.conf")
+    bird.configure(leaf2.replace("export where source = RTS_STATIC", "export filter moving").replace("protocol bgp", MOVING + "protocol bgp", 1))
+    moved(s, ours, host, own, {"eth1"}, ("10.0.2.1", "fd00:2::1"))
+    bird.configure(leaf2)
+    for family in (4, 6):
+        settled(s, host, family, BOTH, own)
+
+    s.step("leaf 2's cable is cut, then mended; then leaf 2 dies, and lives: its next hops go at once, and come back")
+    for cut, mend in (
+        (lambda: s["leaf2"].run("ip link set eth1 down"), lambda: s["leaf2"].run("ip link set eth1 up && ip addr replace fd00:2::1/64 dev eth1 nodad")),
+        (lambda: s["leaf2"].stop("bird", signal.SIGKILL), lambda: bird.start(leaf2)),
+    ):
+        cut()
+        for family in (4, 6):
+            settled(s, host, family, {"eth1"}, own, 3.0)
+        mend()
+        for family in (4, 6):
+            settled(s, host, family, BOTH, own, 30.0)
+    s.step("what one leaf told us, the other never heard from us")
+    for leaf in (frr, bird):
+        s.equal(sorted(leaf.routes()), sorted(OURS), f"what {leaf.kind} has from us")
+
     s.step("the metric is changed while the daemon is away: the old routes stay until the new ones stand, then go")
     ours.stop()
     ours.configure(s.text("host.toml").replace('install = "only-default"', 'install = "only-default"\nmetric = 33'))
@@ -74,19 +109,32 @@ def metrics(host, family):
     return [route.get("metric") for route in of(host, family, "bgp")]
 
 
-def with_default(frr, no):
+def with_default(frr, no, how=""):
     for family, neighbor in (("ipv4", "10.0.1.2"), ("ipv6", "fd00:1::2")):
-        frr.configure("router bgp 65001", f"address-family {family} unicast", f"{no}neighbor {neighbor} default-originate")
+        frr.configure("router bgp 65001", f"address-family {family} unicast", f"{no}neighbor {neighbor} default-originate{how}")
+
+
+def moved(s, ours, host, own, devices, marked):
+    """The defaults of the marked neighbours are known, and used no longer."""
+    for family in (4, 6):
+        settled(s, host, family, devices, own)
+    defaults = {entry["neighbor"]: entry for entry in ours.show("learned") if entry["prefix"] in ("0.0.0.0/0", "::/0")}
+    s.equal(len(defaults), 4, "defaults we know")
+    for neighbor, entry in defaults.items():
+        s.equal("graceful-shutdown" in entry["communities"], neighbor in marked, f"GRACEFUL_SHUTDOWN on {entry}")
+        s.equal(entry["selected"], neighbor not in marked, f"whether it is used: {entry}")
+        s.expect(neighbor not in marked or "LOCAL_PREF" in entry["reason"], f"why it is not used: {entry}")
+    s.equal({n["lost_count"] for n in ours.show("neighbors")}, {0}, "sessions lost")
 
 
 def of(host, family, protocol):
     return json.loads(host.run(f"ip -j -{family} route show default proto {protocol}") or "[]")
 
 
-def settled(s, host, family, devices, own):
+def settled(s, host, family, devices, own, timeout=15.0):
     def now():
         routes = of(host, family, "bgp")
         return len(routes) <= 1 and {hop["dev"] for route in routes for hop in route.get("nexthops", [route])} == devices
 
-    wait_for(f"IPv{family} default over {sorted(devices)} (it is {of(host, family, 'bgp')})", now, 15.0)
+    wait_for(f"IPv{family} default over {sorted(devices)} (it is {of(host, family, 'bgp')})", now, timeout)
     s.equal(of(host, family, "static"), own[family], f"IPv{family}: the system's own default")

@@ -1,0 +1,138 @@
+"""Router advertisements and solicitations of an unnumbered neighbour, as captured beside FRR and BIRD; `remote_as` by number and `auto`.
+
+Four advertisements a second apart, then one every ten seconds, always with lifetime 30: 0 is said when the neighbour is removed by reload,
+not when the daemon stops or dies. Solicitations are sent and answered. An address in duplicate address detection is not used yet. A
+number that is not the leaf's gets 2/2, in the leaf's words, too.
+"""
+
+import socket
+import struct
+import time
+
+from lab.receiver import socket_within
+from lab.shell import wait_for
+from lab.topology import Link, Node, Topology
+
+VARIANTS = {"frr-10": {"peer": "frr"}, "bird-2.17": {"peer": "bird"}}
+TOPOLOGY = Topology(nodes=[Node("host"), Node("leaf")], links=[Link("host:eth1", "leaf:eth1")])
+TIME_LIMIT = 120
+OURS, DEFAULTS = ("172.30.1.1/32", "f00d::1/128"), ("0.0.0.0/0", "::/0")
+NEIGHBOR = '[[bgp.neighbors]]\ninterface = "eth1"\nremote_as = {}\nhold_time = "9s"\nconnect_retry = "1s"'
+ROUTERS = "ff02::2"
+
+
+def run(s):
+    host = s["host"]
+    own = link_local(host)
+    capture = s.capture("host", "eth1", "icmp6 or tcp port 179")
+    leaf = s.peer(s.parameters["peer"])
+    ours = s.ours(NEIGHBOR=NEIGHBOR.format('"auto"'))
+
+    def reload(remote_as):
+        ours.configure(s.text("host.toml", NEIGHBOR=NEIGHBOR.format(remote_as) if remote_as else ""))
+        ours.command("reload")
+
+    def up():
+        ours.wait_established("eth1", 45.0)
+        for prefix in OURS:
+            leaf.wait_route(prefix, 20.0)
+        for prefix in DEFAULTS:
+            s.expect(ours.wait_learned(prefix, 20.0)["selected"], f"the leaf's {prefix}: {ours.wait_learned(prefix)}")
+
+    def sent(source=own):
+        """(when, what, lifetime) of our advertisements and solicitations."""
+        lines = capture.decode(f"ipv6.src == {source} && icmpv6.type in {{133, 134}}", "frame.time_epoch", "icmpv6.type", "icmpv6.nd.ra.router_lifetime")
+        return [(float(at), {"133": "RS", "134": "RA"}[kind], lifetime) for at, kind, lifetime in lines]
+
+    def advertised(source=own):
+        return [at for at, what, _ in sent(source) if what == "RA"]
+
+    s.step('remote_as = "auto": whoever is there')
+    up()
+    entry = ours.show("neighbors")[0]
+    s.equal((entry["remote_as"], entry["kind"]), (65001, "ebgp"), "AS number and kind of who was found")
+
+    s.step("a number that is not the leaf's: 2/2, and the leaf says so")
+    reload("65009")
+    wait_for("the refusal", lambda: "(2/2)" in str(ours.show("neighbors")[0]["last_error_sent"]), 30.0)
+    wait_for("the leaf to have heard it", lambda: bad_peer_as(leaf), 10.0)
+    s.equal(capture.decode("bgp.type == 3 && bgp.notify.major_error == 2", "bgp.notify.minor_error_open")[0], ["2"], "subcode on the wire")
+    s.step("the leaf's own number")
+    reload("65001")
+    up()
+
+    s.step("four advertisements a second apart, then one every 7.5 to 10 s, but sooner for a leaf that has just appeared")
+    first = advertised()[0]
+    wait_for("the advertisements of twenty seconds", lambda: advertised()[-1] - first > 14.0, 40.0, 0.5)
+    seen = advertised()
+    s.say(f"  after the first, in seconds: {[round(at - first, 2) for at in seen]}")
+    fast = [at - first for at in seen[:4]]
+    s.expect(all(abs(at - n) < 0.4 for n, at in enumerate(fast)), f"the first four: {fast}")
+    gaps = [b - a for a, b in zip(seen[3:], seen[4:])]
+    s.expect(all(2.9 < gap < 10.3 for gap in gaps) and gaps[-1] > 7.2, f"the gaps after them: {gaps}")
+    heard = sent()
+    s.equal({lifetime for _, what, lifetime in heard if what == "RA"}, {"30"}, "lifetime of our advertisements")
+    s.expect(abs(next(at for at, what, _ in heard if what == "RS") - first) < 0.5, f"no solicitation at the start: {heard[:4]}")
+    limits = capture.decode(f"ipv6.src == {own} && icmpv6.type in {{133, 134}}", "ipv6.hlim")
+    s.equal({limit for (limit,) in limits}, {"255"}, "hop limit")
+
+    s.step("a solicitation is answered at once; one that has passed a router is not")
+    for hops, answered in ((64, False), (255, True)):
+        # Between two of the regular ones, and later than three seconds after the last, before which none may follow.
+        wait_for("the time between two", lambda: 3.3 < time.time() - advertised()[-1] < 5.5, 15.0)
+        asked = time.time()
+        solicit(s["leaf"], hops)
+        time.sleep(1.0)
+        answers = [round(at - asked, 3) for at in advertised() if at > asked]
+        s.equal(len(answers), int(answered), f"advertisements after a solicitation with hop limit {hops}: {answers}")
+
+    s.step("stopped, started, killed, started: no goodbye")
+    for end in (ours.stop, ours.kill):
+        end()
+        time.sleep(0.3)
+        ours.start()
+        up()
+    s.equal({lifetime for _, what, lifetime in sent() if what == "RA"}, {"30"}, "lifetime of our advertisements")
+
+    s.step("removed by reload: lifetime 0 once, Cease/3; then nothing")
+    reload(None)
+    wait_for("the goodbye", lambda: sent()[-1][2] == "0", 10.0)
+    for prefix in OURS:
+        leaf.wait_gone(prefix, 5.0)
+    quiet = time.time()
+    time.sleep(3.0)
+    s.equal([entry for entry in sent() if entry[0] > quiet], [], "messages of ours to an interface that is no neighbour's")
+    s.equal([lifetime for _, what, lifetime in sent() if lifetime == "0"], ["0"], "goodbyes")
+    s.equal(ours.show("neighbors"), [], "neighbours left")
+    words = capture.decode(f"ipv6.src == {own} && bgp.type == 3", "bgp.notify.major_error", "bgp.notify.minor_error_cease")
+    s.equal(words[-1], ["6", "3"], "our last NOTIFICATION: Peer De-configured")
+
+    s.step("added by reload, while its address is in duplicate address detection: not before that is over")
+    for key, value in (("all/accept_dad", 1), ("eth1/accept_dad", 1), ("eth1/dad_transmits", 4)):
+        host.sysctl(f"net/ipv6/conf/{key}", value)
+    host.run("ip -6 addr flush dev eth1 scope link; ip addr add fe80::99/64 dev eth1")
+    reload('"external"')
+    time.sleep(2.0)
+    s.expect("tentative" in host.run("ip -6 addr show dev eth1"), "detection is over already")
+    s.equal((sent("fe80::99"), capture.decode("ipv6.src == fe80::99 && tcp", "frame.number")), ([], []), "what we sent from it so far")
+    up()
+    s.expect(len(advertised("fe80::99")) >= 1, "no advertisement from the new address")
+
+
+def link_local(node):
+    return node.run("ip -o -6 addr show dev eth1 scope link").split()[3].split("/")[0]
+
+
+def bad_peer_as(leaf):
+    return "received from neighbor eth1 2/2" in leaf.node.log("bgpd") or "Received: Bad peer AS" in leaf.node.log("bird")
+
+
+def solicit(node, hops):
+    def make():
+        raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, hops)
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("eth1"))
+        return raw
+
+    with socket_within(node, make) as raw:
+        raw.sendto(struct.pack("!BBHI", 133, 0, 0, 0), (ROUTERS, 0))
