@@ -250,8 +250,11 @@ impl Speaker {
     fn apply(&mut self, now: Instant, number: u32, config: PeerConfig, impact: Impact) {
         let Some(old) = self.peers.get(&number).map(|p| Arc::clone(&p.config)) else { return };
         let config = Arc::new(config);
-        // A peer that was sent away for its number of routes need not wait when that number is another one.
-        let another_limit = old.max_prefixes != config.max_prefixes && config.shutdown.is_none();
+        // A peer that was sent away for its number of routes need not wait when that number is another one. One that the new number
+        // sends away does.
+        let let_in = old.max_prefixes != config.max_prefixes
+            && config.shutdown.is_none()
+            && self.peers.get(&number).is_some_and(Peer::was_sent_away);
         if impact == Impact::Reset {
             let cease = config.shutdown.clone().map_or(Cease::ConfigChange, Cease::Shutdown);
             if old.shutdown.is_none() {
@@ -270,13 +273,9 @@ impl Speaker {
             self.with_peer(number, |peer, out| peer.reapply_policy(now, out));
         }
         match impact {
-            Impact::Refresh => {
-                if another_limit && self.peers.get(&number).is_some_and(Peer::was_sent_away) {
-                    self.session_event(now, number, SessionEvent::Start);
-                }
-            }
+            Impact::Refresh if let_in => self.session_event(now, number, SessionEvent::Start),
             Impact::Reset if config.shutdown.is_none() => self.session_event(now, number, SessionEvent::Start),
-            Impact::Nothing | Impact::Reset => {}
+            Impact::Nothing | Impact::Refresh | Impact::Reset => {}
         }
         if old.passive && !config.passive {
             self.session_event(now, number, SessionEvent::Reachable);

@@ -256,6 +256,15 @@ fn a_peer_that_was_sent_away_waits_for_its_time_or_for_another_limit() {
     play.establish();
     play.announce(0..11);
     assert_eq!(play.speaker.learned().len(), 11);
+    // A limit it is beyond already sends it away, for the time that goes with it.
+    play.speaker.update_peer(play.now, limit(10, LimitAction::Restart(five_minutes)));
+    play.settle();
+    assert!(play.closed && refused(&mut play), "the limit that sent it away lets it in again");
+    assert_eq!(play.speaker.next_deadline(), Some(play.now + five_minutes));
+    play.speaker.update_peer(play.now, limit(20, LimitAction::Restart(five_minutes)));
+    play.settle();
+    play.establish();
+    play.announce(0..11);
     // A peer that is shut down stays so, whatever its limit is.
     play.announce(11..30);
     let shut = PeerConfig { shutdown: Some(String::new()), ..limit(30, LimitAction::Reconnect) };
