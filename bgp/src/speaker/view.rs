@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::peer::Peer;
 use super::{Counters, PeerAddress, RemoteAs, Speaker};
-use crate::policy::community;
+use crate::policy::{Role, community};
 use crate::rib::{AdjIn, LearnedNextHop, Refused, Status};
 use crate::session::{Reason, StateName};
 use crate::types::{Family, Prefix};
@@ -503,7 +503,9 @@ fn capability_text(capability: &Capability) -> String {
         Capability::RouteRefresh => "route refresh".to_owned(),
         Capability::ExtendedNextHop(_) => "extended next hop".to_owned(),
         Capability::ExtendedMessage => "extended message".to_owned(),
-        Capability::Role(role) => format!("role {role}"),
+        Capability::Role(code) => {
+            Role::from_code(*code).map_or_else(|| format!("role {code}"), |role| format!("role {role}"))
+        }
         Capability::GracefulRestart { restarted, notification, restart_time, families } => {
             let mut text = format!("graceful restart {restart_time} s");
             for (flag, name) in [(restarted, "restarted"), (notification, "notification")] {
@@ -541,5 +543,17 @@ fn capability_text(capability: &Capability) -> String {
         Capability::SoftwareVersion(version) => format!("software version {version}"),
         Capability::LinkLocalNextHop => "link-local next hop".to_owned(),
         Capability::Unknown { code, .. } => format!("capability {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_said_by_its_name() {
+        assert_eq!(capability_text(&Capability::Role(0)), "role provider");
+        assert_eq!(capability_text(&Capability::Role(3)), "role customer");
+        assert_eq!(capability_text(&Capability::Role(9)), "role 9", "one that is not in the registry");
     }
 }
