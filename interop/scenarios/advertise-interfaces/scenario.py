@@ -1,9 +1,11 @@
 """An address that appears on lo (Pacemaker, keepalived) is on the wire in milliseconds, and withdrawn as fast when it leaves.
 
 The times are from before `ip addr add` to the UPDATE in the leaf's capture. Loopback addresses proper are not announced, and
-one that is configured as well stays when the interface loses it.
+one that is configured as well stays when the interface loses it. Prefixes in files come and go by reload; a file with an error changes
+nothing.
 """
 
+import json
 import time
 
 from lab import topology
@@ -24,6 +26,7 @@ def run(s):
     host = s["host"]
     capture = s.capture("leaf", "eth1")
     leaf = s.peer(s.parameters["peer"])
+    host.write("/lab/prefixes/first.txt", "# of the rack\n203.0.113.1/32\n2001:db8:f::1/128  # and IPv6\n")
     ours = s.ours()
     ours.wait_established("10.0.1.1")
     ours.wait_established("fd00:1::1")
@@ -54,7 +57,24 @@ def run(s):
     time.sleep(0.3)
     host.run("ip addr del 172.30.1.1/32 dev lo")
     time.sleep(0.5)
-    s.equal(sorted(leaf.routes()), ["172.30.1.1/32"], "routes of the leaf in the end")
+    s.equal(sorted(leaf.routes()), ["172.30.1.1/32", "2001:db8:f::1/128", "203.0.113.1/32"], "routes of the leaf")
+
+    s.step("another file, and other lines in the first, by reload; then one with an error, which changes nothing; then none at all")
+    host.write("/lab/prefixes/second.txt", "203.0.113.2/32\n")
+    host.write("/lab/prefixes/first.txt", "2001:db8:f::1/128\n")
+    ours.command("reload")
+    leaf.wait_route("203.0.113.2/32")
+    leaf.wait_gone("203.0.113.1/32")
+    host.write("/lab/prefixes/first.txt", "203.0.113.3/32\n2001:db8:f::1/64\n")
+    report = json.loads(ours.command("reload", "--json", check=False))
+    s.expect(not report["accepted"] and "first.txt:2" in report["problems"][0], f"what the reload says of a broken file: {report}")
+    time.sleep(0.5)
+    s.equal(sorted(leaf.routes()), ["172.30.1.1/32", "2001:db8:f::1/128", "203.0.113.2/32"], "routes of the leaf after a broken file")
+    host.run("rm /lab/prefixes/*.txt")
+    ours.command("reload")
+    for prefix in ("2001:db8:f::1/128", "203.0.113.2/32"):
+        leaf.wait_gone(prefix)
+    s.equal([n["lost_count"] for n in ours.show("neighbors")], [0, 0], "sessions lost")
     capture.stop()
     for address in ("127.0.0.1", "127.0.0.0", "203.0.113.0"):
         s.equal(capture.decode(f"bgp.nlri_prefix == {address}", "frame.number"), [], f"packets that announce {address}")

@@ -1,6 +1,6 @@
 """A session ends with its link: carrier lost, own link-local address taken away, interface deleted; not with the hold time (90 s).
 
-Numbered eBGP, unnumbered eBGP and unnumbered iBGP. When the link is back the session comes back by itself.
+Numbered eBGP, unnumbered eBGP and unnumbered iBGP with FRR, unnumbered eBGP with BIRD. When the link is back the session comes back by itself.
 """
 
 from lab import topology
@@ -9,6 +9,7 @@ from lab.shell import wait_for
 VARIANTS = {
     "numbered": {"host": 'address = "10.0.1.1"\nremote_as = 65001', "leaf": ("65001", "10.0.1.2", "10.0.1.2 remote-as 64999")},
     "unnumbered": {"host": 'interface = "eth1"\nremote_as = "external"', "leaf": ("65001", "eth1", "eth1 interface v6only remote-as external")},
+    "unnumbered-bird-2.17": {"host": 'interface = "eth1"\nremote_as = "external"', "leaf": None},
     "internal": {"host": 'interface = "eth1"\nremote_as = "internal"', "leaf": ("64999", "eth1", "eth1 interface v6only remote-as internal")},
 }  # fmt: skip
 TOPOLOGY = topology.pair
@@ -18,9 +19,12 @@ AT_ONCE = 20.0
 
 
 def run(s):
-    asn, neighbor, declared = s.parameters["leaf"]
-    theirs = "10.0.1.1" if "10." in neighbor else "eth1"
-    leaf = s.frr(ASN=asn, NEIGHBOR=neighbor, DECLARED=declared)
+    theirs = "10.0.1.1" if "10." in s.parameters["host"] else "eth1"
+    if s.parameters["leaf"]:
+        asn, neighbor, declared = s.parameters["leaf"]
+        s.frr(ASN=asn, NEIGHBOR=neighbor, DECLARED=declared)
+    else:
+        s.bird()
     ours = s.ours(NEIGHBOR=s.parameters["host"])
 
     def up():

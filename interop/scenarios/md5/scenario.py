@@ -1,6 +1,6 @@
-"""TCP MD5 (RFC 2385) with FRR and BIRD: every segment is signed; a wrong password, or one on the leaf's side only, gives no session.
+"""TCP MD5 (RFC 2385) with FRR and BIRD: every segment is signed; a wrong password, or one on one side only, gives no session.
 
-`show neighbors` says then that the kernel drops signatures, and asks for the passwords.
+`show neighbors` says then that the kernel drops signatures, and asks for the passwords. The right one may stand in a file.
 """
 
 from lab import topology
@@ -33,9 +33,15 @@ def run(s):
     ours.configure("\n".join(line for line in s.text("host.toml", PASSWORD="").splitlines() if "password" not in line) + "\n")
     ours.command("reload")
     told(ours, more_than=max(entry["security"]["signature_failures"] for entry in ours.show("neighbors")))
-    s.step("the right password, by reload")
-    ours.configure(s.text("host.toml", PASSWORD="the-right-one"))
-    ours.command("reload")
+    s.step("the right one, from a file, and none on the leaf's side: the same")
+    ours.stop()  # or both would be without one for a moment
+    sign(s, leaf, False)
+    ours.node.write("/lab/secret", "the-right-one\n", mode=0o600)
+    ours.configure(s.text("host.toml", PASSWORD="").replace('password = ""', 'password_file = "/lab/secret"'))
+    ours.start()
+    told(ours)
+    s.step("on both sides: sessions")
+    sign(s, leaf, True)
     for mine, theirs in (("10.0.1.2", "10.0.1.1"), ("fd00:1::2", "fd00:1::1")):
         leaf.wait_established(mine)
         ours.wait_established(theirs)
@@ -47,6 +53,14 @@ def run(s):
     s.equal(unsigned, [], "BGP packets without the MD5 option")
     s.expect("the-right-one" not in ours.node.log(ours.name), "the password is in the log")
     s.expect("the-right-one" not in ours.command("show", "neighbors", "--json"), "the password is in `show neighbors`")
+
+
+def sign(s, leaf, on):
+    if leaf.kind == "FRR":
+        for mine in ("10.0.1.2", "fd00:1::2"):
+            leaf.configure("router bgp 65001", f"neighbor {mine} password the-right-one" if on else f"no neighbor {mine} password")
+    else:
+        leaf.configure(s.text("leaf.bird.conf").replace("" if on else 'password "the-right-one";', ""))
 
 
 def told(ours, more_than=0):

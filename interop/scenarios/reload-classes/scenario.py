@@ -1,7 +1,7 @@
-"""`reload` says per neighbour nothing, refresh or reset, and FRR sees just that; a dry run or a broken file changes nothing.
+"""`reload` says per neighbour nothing, refresh, reset, add or remove, and FRR and BIRD see just that; a dry run or a broken file changes nothing.
 
-One neighbour's options change, the other session must never notice. The leaf's own counters tell: connections dropped,
-ROUTE-REFRESH messages received, uptime.
+One neighbour's options change, the other session must never notice. The leaf tells: FRR by its counters of connections dropped and of
+ROUTE-REFRESH messages received, BIRD by since when its sessions are up and by what it logs.
 """
 
 import json
@@ -9,14 +9,18 @@ import json
 from lab import topology
 from lab.shell import wait_for
 
-TOPOLOGY = topology.pair()
+VARIANTS = {
+    "frr-10": {"peer": "frr", "topology": {"image_b": "cloud"}},
+    "bird-2.17": {"peer": "bird", "topology": {"image_b": "cloud"}},
+}
+TOPOLOGY = topology.pair
 TIME_LIMIT = 90
 FIRST = {"DESCRIPTION": "leaf", "IN": "all", "HOLD": "9s", "PREFIXES": '"172.30.1.1/32"'}
 
 
 def run(s):
-    s.capture("host", "eth1")
-    leaf = s.frr()
+    capture = s.capture("host", "eth1")
+    leaf = s.peer(s.parameters["peer"])
     ours = s.ours(**FIRST)
     for mine, theirs in (("10.0.1.2", "10.0.1.1"), ("fd00:1::2", "fd00:1::1")):
         leaf.wait_established(mine)
@@ -55,13 +59,21 @@ def run(s):
     wait_for("198.51.100.0/24 again", lambda: "198.51.100.0/24" in accepted(ours), 10.0)
     after = seen(leaf)
     s.equal(after["10.0.1.2"]["dropped"], before["10.0.1.2"]["dropped"], "connections dropped for a refresh")
-    s.say(f"  ROUTE-REFRESH messages the leaf received: {after['10.0.1.2']['refreshes'] - before['10.0.1.2']['refreshes']}")
+    # One for each change, where something had been refused that might be accepted now: FRR tells us our own route all the time.
+    asked = [0, 0] if leaf.kind == "FRR" else [0]
+    s.equal(subtypes(capture, "10.0.1.2"), asked, "subtypes of the ROUTE-REFRESH messages we sent: requests")
+    marks = lambda: subtypes(capture, "10.0.1.1") == sorted([1, 2] * len(asked))  # noqa: E731
+    wait_for("the leaf to have marked what it repeated (RFC 7313)", marks, 10.0, 0.5)
+    if leaf.kind == "FRR":
+        s.equal(after["10.0.1.2"]["refreshes"] - before["10.0.1.2"]["refreshes"], len(asked), "ROUTE-REFRESH messages the leaf received")
 
     s.step("reset: another hold time")
     action, before = change("hold_time", HOLD="30s")
     s.equal(action, "reset", "the action")
-    wait_for("the session to have been dropped", lambda: seen(leaf)["10.0.1.2"]["dropped"] == before["10.0.1.2"]["dropped"] + 1, 10.0)
+    wait_for("the session to have been dropped", lambda: seen(leaf)["10.0.1.2"]["dropped"] != before["10.0.1.2"]["dropped"], 10.0)
     leaf.wait_established("10.0.1.2")
+    if leaf.kind == "FRR":
+        s.equal(seen(leaf)["10.0.1.2"]["dropped"], before["10.0.1.2"]["dropped"] + 1, "connections dropped for a reset")
     leaf.wait_route("172.30.1.1/32")
 
     s.step("a broken file: refused with its place, nothing changes; then by SIGHUP")
@@ -82,14 +94,41 @@ def run(s):
     s.equal(seen(leaf), before, "what the leaf saw")
     s.equal(before["fd00:1::2"]["dropped"], start["fd00:1::2"]["dropped"], "times the other session was dropped, in all")
 
+    s.step("a neighbour is removed, and added again: the leaf hears Peer De-configured, the other session notices nothing")
+    text = s.text("host.toml", **(FIRST | {"PREFIXES": '"172.30.1.1/32"'}))
+    head, second, rest = text[: text.index("[[bgp")], text[text.rindex("[[bgp") : text.index("[prefix")], text[text.index("[prefix") :]
+    for action, config in (("remove", head + second + rest), ("add", text)):
+        ours.configure(config)
+        report = json.loads(ours.command("reload", "--json"))
+        actions = {n["neighbor"]: n["action"] for n in report["neighbors"]}
+        s.equal(actions, {"10.0.1.1": action, "fd00:1::1": "nothing"}, "what the reload does")
+        if action == "remove":
+            wait_for("the leaf to have lost the session", lambda: not leaf.established("10.0.1.2"), 5.0)
+            leaf.wait_gone("172.30.1.1/32")
+            s.equal([n["neighbor"] for n in ours.show("neighbors")], ["fd00:1::1"], "neighbours left")
+            log = leaf.node.log("bgpd") + leaf.node.log("bird")
+            s.expect("6/3 (Cease/Peer" in log or "Received: Peer de-configured" in log, f"the leaf's words:\n{log[-1500:]}")
+    leaf.wait_route("172.30.1.1/32", 30.0)
+    ours.wait_learned("198.51.100.0/24")
+    s.equal(seen(leaf)["fd00:1::2"]["dropped"], start["fd00:1::2"]["dropped"], "times the other session was dropped, in all")
+
 
 def seen(leaf):
     """Per session, what the leaf can tell of our reloads."""
     found = {}
+    if leaf.kind == "BIRD":
+        lines = leaf.birdc("show protocols").splitlines()
+        since = {line.split()[0]: line.split()[4] for line in lines if line.startswith("host")}
+        return {address: {"dropped": since[name], "refreshes": 0} for address, name in (("10.0.1.2", "host4"), ("fd00:1::2", "host6"))}
     for address in ("10.0.1.2", "fd00:1::2"):
         neighbor = leaf.neighbor(address)
         found[address] = {"dropped": neighbor["connectionsDropped"], "refreshes": neighbor["messageStats"]["routeRefreshRecv"]}
     return found
+
+
+def subtypes(capture, source):
+    lines = capture.decode(f"bgp.type == 5 && ip.src == {source}", "bgp.route_refresh.subtype")
+    return sorted(int(word, 0) for line in lines for word in line[0].split(",") if word)
 
 
 def accepted(ours):

@@ -1,6 +1,6 @@
 """Two leaves with the same link-local address on different links, each with its own MD5 key: both come up, ECMP over both.
 
-A wrong key on one link stops that session alone, and is no secret told: the state says that it does not come up.
+The second leaf is FRR or BIRD. A wrong key on one link stops that session alone, and is no secret told: the state says that it does not come up.
 """
 
 import json
@@ -8,6 +8,7 @@ import json
 from lab.shell import LabError, wait_for
 from lab.topology import Link, Node, Topology
 
+VARIANTS = {"frr-10": {"peer": "frr"}, "frr-10-bird-2.17": {"peer": "bird"}}
 TOPOLOGY = Topology(
     nodes=[Node("host"), Node("leaf1"), Node("leaf2")],
     links=[Link("host:eth1", "leaf1:eth1"), Link("host:eth2", "leaf2:eth1")],
@@ -22,7 +23,7 @@ def run(s):
         s[name].run("ip -6 addr flush dev eth1 scope link; ip addr add fe80::1/64 dev eth1 nodad")
     for link in ("eth1", "eth2"):
         s.capture("host", link)
-    leaves = [s.frr(f"leaf{n}", N=n, file="leaf.frr.conf") for n in (1, 2)]
+    leaves = [s.peer(kind, f"leaf{n}", file=f"leaf.{kind}.conf", N=n) for n, kind in enumerate(("frr", s.parameters["peer"]), 1)]
     s.step("the key of link 1 on link 2 as well: link 1 comes up, link 2 does not")
     ours = s.ours(SECOND="key-of-link-1")
     ours.wait_established("eth1")
