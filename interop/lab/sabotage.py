@@ -66,7 +66,7 @@ ALL = {
         Sabotage(
             "prefix-list",
             "our prefix list lets networks out, not only host prefixes",
-            {"prefix-lists": r"what the leaf has: expected .* but it is .*198\.51\.100\.0/24"},
+            {"prefix-lists/frr-10": r"what the leaf has: expected .* but it is .*198\.51\.100\.0/24"},
             (matrix("frr10", "v4"),),
             config=("permit 0.0.0.0/0 ge 32", "permit 0.0.0.0/0 ge 24"),
         ),

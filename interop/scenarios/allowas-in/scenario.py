@@ -1,7 +1,8 @@
 """Two hosts of one AS below a leaf of another: `allowas_in` by count and by `origin`, changed by reload under a session that stays.
 
-The leaf hands on what the other host announces, and has routes of its own with our AS in the path once, twice and three times. Graceful
-restart stays on: without it FRR 8 sends no End-of-RIB, and before that it answers no refresh.
+A route of ours with NO_EXPORT stays at the leaf. The leaf hands on what the other host announces, and has routes of its own with our AS
+in the path once, twice and three times. Graceful restart stays on: without it FRR 8 sends no End-of-RIB, and before that it answers no
+refresh.
 """
 
 from lab.shell import LabError, wait_for
@@ -21,7 +22,7 @@ PATHS = {
     "198.51.100.9/32": "65001",
 }
 OTHER, TRANSIT, TWICE, THRICE, PLAIN = PATHS
-OURS = "172.30.1.1/32"
+OURS, NEAR = "172.30.1.1/32", "172.30.1.5/32"
 
 
 def TOPOLOGY(image):  # noqa: N802 - the runner's name for it
@@ -34,16 +35,19 @@ def TOPOLOGY(image):  # noqa: N802 - the runner's name for it
 def run(s):
     s.capture("host", "eth1")
     leaf = s.peer(s.parameters["peer"])
-    values = {"OWN": "10.0.1.2", "LEAF": "10.0.1.1", "PREFIX": "172.30.1.1/32"}
+    values = {"OWN": "10.0.1.2", "LEAF": "10.0.1.1", "PREFIX": f'"{OURS}", "{NEAR}"'}
     ours = s.ours(ALLOWAS_IN="false", **values)
-    s.ours("host2", ALLOWAS_IN='"origin"', OWN="10.0.2.2", LEAF="10.0.2.1", PREFIX="172.30.1.2/32")
+    second = s.ours("host2", ALLOWAS_IN='"origin"', OWN="10.0.2.2", LEAF="10.0.2.1", PREFIX=f'"{OTHER}"')
     ours.wait_established("10.0.1.1", 45.0)
-    for prefix in (OURS, OTHER):
+    for prefix in (OURS, NEAR, OTHER):
         leaf.wait_route(prefix, 30.0)
+    s.step("what we mark with NO_EXPORT the leaf tells nobody; the rest arrives at the other host")
+    s.expect(second.wait_learned(OURS, 20.0)["selected"], f"our route at the other host: {second.show('learned')}")
+    s.equal([e for e in second.show("learned") if e["prefix"] == NEAR], [], "what the other host has of a route with NO_EXPORT")
 
     def learned():
         # FRR tells us our own route, too.
-        return {entry["prefix"]: entry for entry in ours.show("learned") if entry["prefix"] != OURS}
+        return {entry["prefix"]: entry for entry in ours.show("learned") if entry["prefix"] not in (OURS, NEAR)}
 
     def used_are(wanted, what):
         def look():

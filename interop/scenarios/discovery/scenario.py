@@ -66,8 +66,7 @@ def run(s):
     wait_for("the advertisements of twenty seconds", lambda: advertised()[-1] - first > 14.0, 40.0, 0.5)
     seen = advertised()
     s.say(f"  after the first, in seconds: {[round(at - first, 2) for at in seen]}")
-    fast = [at - first for at in seen[:4]]
-    s.expect(all(abs(at - n) < 0.4 for n, at in enumerate(fast)), f"the first four: {fast}")
+    s.expect(fast(seen), f"the first four: {seen[:4]}")
     gaps = [b - a for a, b in zip(seen[3:], seen[4:])]
     s.expect(all(2.9 < gap < 10.3 for gap in gaps) and gaps[-1] > 7.2, f"the gaps after them: {gaps}")
     heard = sent()
@@ -116,7 +115,15 @@ def run(s):
     s.expect("tentative" in host.run("ip -6 addr show dev eth1"), "detection is over already")
     s.equal((sent("fe80::99"), capture.decode("ipv6.src == fe80::99 && tcp", "frame.number")), ([], []), "what we sent from it so far")
     up()
-    s.expect(len(advertised("fe80::99")) >= 1, "no advertisement from the new address")
+    # Had they been tried before, the kernel would have refused them, and only slow ones were left.
+    wait_for("four advertisements from the new address", lambda: len(advertised("fe80::99")) >= 4, 15.0, 0.5)
+    s.expect(fast(advertised("fe80::99")), f"the first four from the new address: {advertised('fe80::99')}")
+
+
+def fast(times):
+    """A second apart, but for a host so busy that the first is late."""
+    gaps = [b - a for a, b in zip(times, times[1:4])]
+    return gaps[0] < 1.5 and all(0.5 < gap < 1.5 for gap in gaps[1:])
 
 
 def link_local(node):

@@ -1,4 +1,4 @@
-"""Two leaves, FRR and BIRD, by numbered eBGP: ECMP default; the system's own default is never touched; other routes stay out.
+"""Two leaves, FRR and BIRD, numbered, eBGP or iBGP: ECMP default; the system's own default is never touched; other routes stay out.
 
 A leaf that withdraws its default leaves the ECMP set; when both have, ours goes and the system's own default is what is left. So does
 one that marks it with GRACEFUL_SHUTDOWN (RFC 8326), one whose cable is cut, one that dies. What one leaf tells is never told the other.
@@ -10,6 +10,7 @@ import signal
 from lab.shell import wait_for
 from lab.topology import Link, Node, Topology
 
+VARIANTS = {"ebgp": {"as": 65001}, "ibgp": {"as": 64999}}
 TOPOLOGY = Topology(
     nodes=[Node("host"), Node("leaf1"), Node("leaf2")],
     links=[
@@ -31,8 +32,9 @@ def run(s):
     own = {family: of(host, family, "static") for family in (4, 6)}
     s.capture("host", "eth1")
     s.capture("host", "eth2")
-    frr, bird = s.frr("leaf1", "leaf1.frr.conf"), s.bird("leaf2", "leaf2.bird.conf")
-    ours = s.ours()
+    asn = s.parameters["as"]
+    frr, bird = s.frr("leaf1", "leaf1.frr.conf", AS=asn), s.bird("leaf2", "leaf2.bird.conf", AS=asn)
+    ours = s.ours(AS=asn)
     for neighbor in ("10.0.1.1", "10.0.2.1", "fd00:1::1", "fd00:2::1"):
         ours.wait_established(neighbor)
 
@@ -50,8 +52,15 @@ def run(s):
         s.expect(entry["selected"] and not entry["installed"] and "[fib] install" in entry["reason"], f"{entry}")
         s.equal(host.run(f"ip -{6 if ':' in prefix else 4} route show {prefix}").strip(), "", f"kernel route to {prefix}")
 
+    s.step("the system has a better default: said in the log, both stay; it goes: the learned one is in use again")
+    host.run("ip route add default via 10.0.1.1 metric 5 proto dhcp")
+    wait_for("a warning", lambda: "another default route is preferred to the learned one" in host.log(ours.name), 15.0)
+    s.equal((metrics(host, 4), [r["metric"] for r in of(host, 4, "dhcp")]), ([20], [5]), "metrics of the learned default and of the system's")
+    host.run("ip route del default metric 5 proto dhcp")
+    settled(s, host, 4, BOTH, own)
+
     s.step("leaf 1 withdraws its default: leaf 2 is left")
-    with_default(frr, "no ")
+    with_default(frr, asn, "no ")
     for family in (4, 6):
         settled(s, host, family, {"eth2"}, own)
     s.step("leaf 2 does as well: the system's own is left")
@@ -60,21 +69,21 @@ def run(s):
     for family in (4, 6):
         settled(s, host, family, set(), own)
     s.step("both offer one again")
-    with_default(frr, "")
+    with_default(frr, asn, "")
     bird.birdc("enable s4")
     bird.birdc("enable s6")
     for family in (4, 6):
         settled(s, host, family, BOTH, own)
     s.step("GRACEFUL_SHUTDOWN from leaf 1, then from leaf 2: traffic moves to the other one, the routes stay")
     frr.configure("route-map moving permit 10", "set community graceful-shutdown")
-    with_default(frr, "no ")
-    with_default(frr, "", " route-map moving")
+    with_default(frr, asn, "no ")
+    with_default(frr, asn, "", " route-map moving")
     moved(s, ours, host, own, {"eth2"}, ("10.0.1.1", "fd00:1::1"))
-    with_default(frr, "no ")
-    with_default(frr, "")
+    with_default(frr, asn, "no ")
+    with_default(frr, asn, "")
     for family in (4, 6):
         settled(s, host, family, BOTH, own)
-    leaf2 = s.text("leaf2.bird.conf")
+    leaf2 = s.text("leaf2.bird.conf", AS=asn)
     bird.configure(leaf2.replace("export where source = RTS_STATIC", "export filter moving").replace("protocol bgp", MOVING + "protocol bgp", 1))
     moved(s, ours, host, own, {"eth1"}, ("10.0.2.1", "fd00:2::1"))
     bird.configure(leaf2)
@@ -98,7 +107,7 @@ def run(s):
 
     s.step("the metric is changed while the daemon is away: the old routes stay until the new ones stand, then go")
     ours.stop()
-    ours.configure(s.text("host.toml").replace('install = "only-default"', 'install = "only-default"\nmetric = 33'))
+    ours.configure(s.text("host.toml", AS=asn).replace('install = "only-default"', 'install = "only-default"\nmetric = 33'))
     ours.start()
     for family in (4, 6):
         wait_for(f"IPv{family} default with the new metric alone", lambda f=family: metrics(host, f) == [33], 30.0)
@@ -109,9 +118,9 @@ def metrics(host, family):
     return [route.get("metric") for route in of(host, family, "bgp")]
 
 
-def with_default(frr, no, how=""):
+def with_default(frr, asn, no, how=""):
     for family, neighbor in (("ipv4", "10.0.1.2"), ("ipv6", "fd00:1::2")):
-        frr.configure("router bgp 65001", f"address-family {family} unicast", f"{no}neighbor {neighbor} default-originate{how}")
+        frr.configure(f"router bgp {asn}", f"address-family {family} unicast", f"{no}neighbor {neighbor} default-originate{how}")
 
 
 def moved(s, ours, host, own, devices, marked):
