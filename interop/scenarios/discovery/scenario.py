@@ -55,7 +55,8 @@ def run(s):
     s.step("a number that is not the leaf's: 2/2, and the leaf says so")
     reload("65009")
     wait_for("the refusal", lambda: "(2/2)" in str(ours.show("neighbors")[0]["last_error_sent"]), 30.0)
-    wait_for("the leaf to have heard it", lambda: bad_peer_as(leaf), 10.0)
+    wait_for("the leaf to have heard it", lambda: heard(leaf, "2/2", "Bad peer AS"), 10.0)
+    s.expect(heard(leaf, "6/6", "Other configuration change"), "the leaf's log does not say why the session was reset before")
     s.equal(capture.decode("bgp.type == 3 && bgp.notify.major_error == 2", "bgp.notify.minor_error_open")[0], ["2"], "subcode on the wire")
     s.step("the leaf's own number")
     reload("65001")
@@ -69,9 +70,9 @@ def run(s):
     s.expect(fast(seen), f"the first four: {seen[:4]}")
     gaps = [b - a for a, b in zip(seen[3:], seen[4:])]
     s.expect(all(2.9 < gap < 10.3 for gap in gaps) and gaps[-1] > 7.2, f"the gaps after them: {gaps}")
-    heard = sent()
-    s.equal({lifetime for _, what, lifetime in heard if what == "RA"}, {"30"}, "lifetime of our advertisements")
-    s.expect(abs(next(at for at, what, _ in heard if what == "RS") - first) < 0.5, f"no solicitation at the start: {heard[:4]}")
+    said = sent()
+    s.equal({lifetime for _, what, lifetime in said if what == "RA"}, {"30"}, "lifetime of our advertisements")
+    s.expect(abs(next(at for at, what, _ in said if what == "RS") - first) < 0.5, f"no solicitation at the start: {said[:4]}")
     limits = capture.decode(f"ipv6.src == {own} && icmpv6.type in {{133, 134}}", "ipv6.hlim")
     s.equal({limit for (limit,) in limits}, {"255"}, "hop limit")
 
@@ -130,8 +131,9 @@ def link_local(node):
     return node.run("ip -o -6 addr show dev eth1 scope link").split()[3].split("/")[0]
 
 
-def bad_peer_as(leaf):
-    return "received from neighbor eth1 2/2" in leaf.node.log("bgpd") or "Received: Bad peer AS" in leaf.node.log("bird")
+def heard(leaf, code, words):
+    """Whether the leaf has logged a NOTIFICATION of ours: FRR by its code, BIRD in words."""
+    return f"received from neighbor eth1 {code}" in leaf.node.log("bgpd") or f"Received: {words}" in leaf.node.log("bird")
 
 
 def solicit(node, hops):
