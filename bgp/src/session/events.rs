@@ -50,7 +50,13 @@ impl Session {
     /// Events 2, 8: a stop; every connection that has seen our OPEN is told (RFC 4271 §8.2.2, RFC 4486).
     fn stop(&mut self, now: Instant, cease: &Cease) {
         let reason = self.cease(now, cease);
-        self.go_down(now, State::Idle { restart_at: None }, reason);
+        if matches!(self.state, State::Opening(_)) {
+            // Nothing has failed: an end was asked for.
+            self.last_reason = Some((reason, now));
+            self.enter(State::Idle { restart_at: None });
+        } else {
+            self.go_down(now, State::Idle { restart_at: None }, reason);
+        }
     }
 
     fn reset(&mut self, now: Instant, cease: &Cease) {
