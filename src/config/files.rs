@@ -183,6 +183,28 @@ fn matches(pattern: &str, name: &str) -> bool {
     pattern.iter().skip(p).all(|c| *c == '*')
 }
 
+/// A warning if the configuration has a password in it and everybody may read it.
+pub(super) fn open_passwords(file: &Path, config: &Config) -> Option<Problem> {
+    let neighbors = config.bgp.neighbors.iter().any(|n| n.peer.password.is_some() && n.password_file.is_none());
+    let ranges =
+        config.bgp.listen_ranges.iter().any(|r| r.range.template.password.is_some() && r.password_file.is_none());
+    let keys = config.bfd_profiles.values().filter_map(|profile| profile.authentication.as_ref());
+    let bfd = keys.flat_map(|a| &a.keys).any(|key| key.password.is_some() && key.password_file.is_none());
+    let what = "the configuration has passwords in it and";
+    if neighbors || ranges || bfd { open_to_everybody(file, what, "chmod 0640, or 'password_file'") } else { None }
+}
+
+/// A warning if everybody may read the file.
+fn open_to_everybody(path: &Path, what: &str, hint: &str) -> Option<Problem> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let message = format!("{what} can be read by everybody (mode {:04o})", mode & 0o7777);
+    (mode & 0o004 != 0).then(|| Problem {
+        severity: Severity::Warning,
+        hint: Some(hint.to_owned()),
+        ..Problem::of_file(path, message)
+    })
+}
+
 /// A password file: its first line, without what ends the line.
 fn read_password(path: &Path) -> (Option<Secret>, Vec<Problem>) {
     let mut problems = Vec::new();
@@ -199,16 +221,7 @@ fn read_password(path: &Path) -> (Option<Secret>, Vec<Problem>) {
             return (None, vec![Problem { hint: Some(hint.to_owned()), ..problem }]);
         }
     };
-    if let Ok(metadata) = std::fs::metadata(path) {
-        let mode = metadata.permissions().mode();
-        if mode & 0o004 != 0 {
-            let mut problem =
-                Problem::of_file(path, format!("password file can be read by everybody (mode {:04o})", mode & 0o7777));
-            problem.severity = Severity::Warning;
-            problem.hint = Some("chmod 0600".to_owned());
-            problems.push(problem);
-        }
-    }
+    problems.extend(open_to_everybody(path, "password file", "chmod 0600"));
     let mut lines = text.lines();
     let first = lines.next().unwrap_or("");
     if lines.any(|line| !line.trim().is_empty()) {
@@ -264,6 +277,36 @@ mod tests {
         }
         std::fs::remove_file(directory.path().join("key")).unwrap();
         assert!(crate::config::load(&file).into_result().is_err(), "without its key it must not start");
+    }
+
+    #[test]
+    fn passwords_in_a_file_that_everybody_may_read_are_warned_of() {
+        let head = "[bgp]\nasn = 1\nrouter_id = \"10.0.0.1\"\n";
+        let neighbor = "[[bgp.neighbors]]\naddress = \"10.0.0.2\"\nremote_as = 2\n";
+        let range = "[[bgp.listen_ranges]]\nprefix = \"10.0.0.0/24\"\nremote_as = 2\n";
+        let bfd = "[bfd.profiles.x.authentication]\ntype = \"md5\"\nkeys = [{ id = 1, password = \"sesame\" }]\n";
+        let (inline, file) = ("password = \"sesame\"\n", "password_file = \"key\"\n");
+        let directory = tempfile::tempdir().unwrap();
+        let [config, key] = ["c.toml", "key"].map(|name| directory.path().join(name));
+        std::fs::write(&key, "sesame\n").unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for (body, mode, warned) in [
+            (format!("{neighbor}{inline}"), 0o644, true),
+            (format!("{neighbor}{inline}"), 0o640, false),
+            (format!("{neighbor}{file}"), 0o644, false),
+            (format!("[bgp.peer_groups.g]\n{inline}{neighbor}peer_group = \"g\"\n"), 0o644, true),
+            (format!("{range}{inline}"), 0o644, true),
+            (format!("{range}{file}"), 0o644, false),
+            (format!("{neighbor}{bfd}"), 0o644, true),
+            (neighbor.to_owned(), 0o644, false),
+        ] {
+            std::fs::write(&config, format!("{head}{body}")).unwrap();
+            std::fs::set_permissions(&config, std::fs::Permissions::from_mode(mode)).unwrap();
+            let (_, warnings) = crate::config::load(&config).into_result().unwrap();
+            let shown: Vec<_> = warnings.iter().map(|w| w.message.as_str()).collect();
+            let expected = "the configuration has passwords in it and can be read by everybody (mode 0644)";
+            assert_eq!(shown, if warned { vec![expected] } else { vec![] }, "{body}");
+        }
     }
 
     #[test]

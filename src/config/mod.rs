@@ -77,6 +77,7 @@ pub fn load(file: &Path) -> Outcome {
     };
     let mut outcome = parse(&text, file);
     if let Some(config) = &mut outcome.config {
+        outcome.problems.extend(files::open_passwords(file, config));
         files::read_named(config, &mut outcome.problems);
     }
     if outcome.problems.iter().any(Problem::is_error) {
