@@ -1,7 +1,8 @@
 """Two leaves, FRR and BIRD, numbered, eBGP or iBGP: ECMP default; the system's own default is never touched; other routes stay out.
 
 A leaf that withdraws its default leaves the ECMP set; when both have, ours goes and the system's own default is what is left. So does
-one that marks it with GRACEFUL_SHUTDOWN (RFC 8326), one whose cable is cut, one that dies. What one leaf tells is never told the other.
+one that marks it with GRACEFUL_SHUTDOWN (RFC 8326), one whose path is worse by LOCAL_PREF or MED, one whose cable is cut, one that dies.
+What one leaf tells is never told the other.
 """
 
 import json
@@ -86,6 +87,23 @@ def run(s):
     leaf2 = s.text("leaf2.bird.conf", AS=asn)
     bird.configure(leaf2.replace("export where source = RTS_STATIC", "export filter moving").replace("protocol bgp", MOVING + "protocol bgp", 1))
     moved(s, ours, host, own, {"eth1"}, ("10.0.2.1", "fd00:2::1"))
+    bird.configure(leaf2)
+    for family in (4, 6):
+        settled(s, host, family, BOTH, own)
+
+    internal = asn == 64999
+    s.step(f"{'LOCAL_PREF' if internal else 'MULTI_EXIT_DISC'} from leaf 1, then more of it from leaf 2: the better one is used alone")
+    frr.configure("route-map rated permit 10", "set local-preference 200" if internal else "set metric 50")
+    with_default(frr, asn, "no ")
+    with_default(frr, asn, "", " route-map rated")
+    for family in (4, 6):
+        settled(s, host, family, {"eth1" if internal else "eth2"}, own)
+    rated = f"filter rated {{ if source != RTS_STATIC then reject; {'bgp_local_pref = 300' if internal else 'bgp_med = 60'}; accept; }}\n"
+    bird.configure(leaf2.replace("export where source = RTS_STATIC", "export filter rated").replace("protocol bgp", rated + "protocol bgp", 1))
+    for family in (4, 6):
+        settled(s, host, family, {"eth2" if internal else "eth1"}, own)
+    with_default(frr, asn, "no ")
+    with_default(frr, asn, "")
     bird.configure(leaf2)
     for family in (4, 6):
         settled(s, host, family, BOTH, own)
