@@ -101,6 +101,13 @@ def run(s):
     if row["bfd"] == "bfd":
         s.step("BFD is up in the leaf's view")
         wait_for(f"leaf ({leaf.kind}): BFD up", lambda: bfd_up(leaf), 20.0)
+    s.step("`show neighbors` says what the session is")
+    look = lambda: next(n for n in ours.show("neighbors") if theirs in (n["neighbor"], n["interface"]))  # noqa: E731
+    if row["bfd"] == "bfd":
+        wait_for("BFD to be up in it", lambda: look()["bfd"] == {"profile": "fabric", "state": "Up"}, 10.0)
+    entry = look()
+    said = (entry["kind"], entry["security"]["md5"], entry["bfd"] is not None)
+    s.equal(said, ("ibgp" if row["kind"] == "rr" else "ebgp", row["auth"] == "md5", row["bfd"] == "bfd"), "kind, MD5, BFD")
     s.step("the wire has what it should have")
     capture.stop()
     wire.check(s, row, capture)
