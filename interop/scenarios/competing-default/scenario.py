@@ -8,6 +8,7 @@ import json
 from lab.shell import wait_for
 from lab.topology import Link, Node, Topology
 
+VARIANTS = {"frr-10": {"peer": "frr"}, "bird-2.17": {"peer": "bird"}}
 TOPOLOGY = Topology(nodes=[Node("host", forwarding=False), Node("leaf")], links=[Link("host:eth1", "leaf:eth1")])
 TIME_LIMIT = 60
 WARNING = "the kernel accepts router advertisements here"
@@ -17,7 +18,7 @@ def run(s):
     host = s["host"]
     host.sysctl("net/ipv6/conf/eth1/accept_ra", 1)
     s.capture("host", "eth1")
-    s.frr()
+    s.peer(s.parameters["peer"])
     ours = s.ours()
     ours.wait_established("eth1", 45.0)
     wait_for("both defaults", lambda: {"ra", "bgp"} <= {route["protocol"] for route in defaults(host)}, 30.0)

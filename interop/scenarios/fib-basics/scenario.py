@@ -53,6 +53,11 @@ def run(s):
         s.expect(entry["selected"] and not entry["installed"] and "[fib] install" in entry["reason"], f"{entry}")
         s.equal(host.run(f"ip -{6 if ':' in prefix else 4} route show {prefix}").strip(), "", f"kernel route to {prefix}")
 
+    s.step("NO_EXPORT and NO_ADVERTISE of the leaves': used here, and seen")
+    for prefix, mark in (("198.51.100.0/24", "no-export"), ("203.0.113.0/24", "no-advertise")):
+        entry = ours.wait_learned(prefix)
+        s.equal((entry["selected"], entry["communities"]), (True, [mark]), f"{prefix}: used, communities")
+
     s.step("the system has a better default: said in the log, both stay; it goes: the learned one is in use again")
     host.run("ip route add default via 10.0.1.1 metric 5 proto dhcp")
     wait_for("a warning", lambda: "another default route is preferred to the learned one" in host.log(ours.name), 15.0)

@@ -70,6 +70,8 @@ def run(s):
     s.step("End-of-RIB of ours: both families over IPv6, IPv4 alone over IPv4, in each session")
     capture.stop()
     s.equal(ends_of_rib(capture, "ipv6.src == fd00:1::2"), {"ipv4": 2, "ipv6": 2}, "our End-of-RIB markers over IPv6")
+    restarted = [line[0] for line in capture.decode("bgp.type == 1 && ip.src == 10.0.1.2", "bgp.cap.gr.timers.restart_flag")]
+    s.equal((restarted[0], restarted[-1]), ("1", "0"), "R bit in our first OPEN, and in that after the leaf's restart")
     s.equal(ends_of_rib(capture, "ip.src == 10.0.1.2"), {"ipv4": 2, "ipv6": 0}, "our End-of-RIB markers over IPv4")
 
 

@@ -58,7 +58,7 @@ class Watch:
 
 
 def run(s):
-    s.capture("host", "eth1")
+    capture = s.capture("host", "eth1")
     leaf = s.peer(s.parameters["peer"])
     ours = s.ours(PREFIXES=quoted(STAYS + GOES), RESTART="12s")
     for prefix in STAYS + GOES:
@@ -90,3 +90,8 @@ def run(s):
         leaf.wait_gone(prefix, 30.0)
     took = time.monotonic() - started
     s.expect(took > 5.0, f"the leaf gave up after {took:.1f} s already; the restart time is 12 s")
+    capture.stop()
+    s.step("on the wire: the time we ask for, forwarding preserved in every family, and restarted, at each start")
+    for source, family in (("ip.src == 10.0.1.2", "1"), ("ipv6.src == fd00:1::2", "2")):
+        opens = capture.decode(f"bgp.type == 1 && {source}", *(f"bgp.cap.gr.{field}" for field in ("timers.restart_time", "afi", "flag.pfs", "timers.restart_flag")))
+        s.equal({tuple(line) for line in opens}, {("12", family, "1", "1")}, f"time, family, F and R bits in our OPENs, {source}")
