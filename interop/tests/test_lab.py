@@ -100,6 +100,25 @@ def update_frame() -> bytes:
     return bytes(12) + b"\x08\x00" + ip + tcp
 
 
+class Features(unittest.TestCase):
+    """docs/features.md: what it names as shown by FRR, by BIRD or by a test is there."""
+
+    def test_every_scenario_named_has_the_peer_it_is_named_for(self):
+        scenarios = {scenario.name: scenario for scenario in load()}
+        folders = {name.split("/")[0] for name in scenarios}
+        code = "".join(path.read_text() for top in ("bgp/src", "bgp/tests", "src", "tests") for path in (INTEROP.parent / top).rglob("*.rs"))
+        rows = [line.split(" | ") for line in (INTEROP.parent / "docs" / "features.md").read_text().splitlines() if line.startswith("| ")]
+        self.assertGreater(len(rows), 60)
+        for _, frr, bird, others in (row for row in rows if row[1] not in ("with FRR", "beside FRR")):
+            for peer, column in (("frr", frr), ("bird", frr if bird == "the same" else bird)):
+                for name in re.findall(r"`([a-z0-9./-]+)`", column):
+                    self.assertTrue(name in scenarios or name in folders, f"there is no scenario {name}")
+                    texts = [path.read_text() for path in (INTEROP / "scenarios" / name.split("/")[0]).iterdir() if path.is_file()]
+                    self.assertTrue(any(peer in text for text in texts), f"{name} has no {peer}")
+            for name in re.findall(r"`([a-z0-9]+_[a-z0-9_]+)`", others):
+                self.assertTrue(f"fn {name}(" in code, f"there is no test {name}")
+
+
 class Mangle(unittest.TestCase):
     def test_a_changed_frame_is_as_long_and_its_checksum_holds(self):
         frame = update_frame()
