@@ -49,7 +49,7 @@ ALL = {
                 "plain/ebgp-frr-10": r"the leaf's next hop is \['10\.0\.9\.2'\], it should be 10\.0\.1\.2",
                 matrix("frr10", "v6"): r"next hop in the leaf's view is .*fd00:1::9",
                 matrix("bird2.17", "v4", "rr"): r"leaf \(BIRD\) has no 172\.30\.1\.1/32.*Invalid NEXT_HOP attribute - address 10\.0\.9\.2",
-                "address-change/numbered": r"the leaf has \{'172\.30\.1\.1/32': \['10\.0\.9\.2'\], 'f00d::1/128': \['fd00:1::9'\]\}",
+                "address-change/ipv4-frr-10": r"the leaf has \{'172\.30\.1\.1/32': \{'10\.0\.9\.2'\}",
             },
             ("lab-without-frr",),
             wire="next-hop",
