@@ -19,6 +19,7 @@ VARIANTS = {
 }
 TIME_LIMIT = 120
 OURS, DEFAULTS = ("172.30.1.1/32", "f00d::1/128"), ("0.0.0.0/0", "::/0")
+OPEN, UPDATE = 1, 2
 MP_REACH, EXTENDED_LENGTH = 14, 0x10
 
 
@@ -121,10 +122,12 @@ def by(route, own):
 
 
 def written(capture, source):
-    """Address family and next hop of every announcement of a side."""
+    """Address family and next hop of every announcement of a side, without those of a session that was there before."""
+    messages = capture.messages(f"ipv6.src == {source} && tcp.port == 179")
+    opened = next((at for at, message in enumerate(messages) if message[18] == OPEN), 0)
     found = set()
-    for message in capture.messages(f"ipv6.src == {source} && tcp.port == 179"):
-        if message[18] != 2:
+    for message in messages[opened:]:
+        if message[18] != UPDATE:
             continue
         place = 21 + int.from_bytes(message[19:21], "big")
         end = place + 2 + int.from_bytes(message[place : place + 2], "big")
