@@ -223,6 +223,7 @@ class Side:
             6: [f"2001:db8:{link}{n}::/48" for n in (1, 2)],
         }
         self.clean = {}
+        self.since = 0.0
 
     def learned(self):
         """What we have of this leaf, without our own route, which some send back. Only a refusal's reason does not depend on the other leaf."""
@@ -244,7 +245,13 @@ class Side:
         if self.leaf.kind == "FRR":
             entry = self.leaf.neighbor(self.host)
             return tuple(entry[key] for key in ("bgpState", "connectionsEstablished", "connectionsDropped", "portForeign"))
-        return tuple(re.search(r"(?m)^host .*$", self.leaf.birdc("show protocols host")).group().split())
+        # BIRD works the time of day out each time it is asked, and is a thousandth off now and then.
+        name, protocol, table, state, since, info = re.search(r"(?m)^host .*$", self.leaf.birdc("show protocols host")).group().split()
+        hours, minutes, seconds = since.split(":")
+        since = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        if abs(since - self.since) > 0.1:
+            self.since = since
+        return name, protocol, table, state, self.since, info
 
     def refresh(self, family):
         """The leaf says everything once more."""
