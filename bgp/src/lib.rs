@@ -42,6 +42,7 @@
 pub mod bfd;
 #[cfg(feature = "driver")]
 pub mod driver;
+mod octets;
 pub mod policy;
 pub mod rib;
 pub mod rng;

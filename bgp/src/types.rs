@@ -59,7 +59,7 @@ impl fmt::Display for Family {
 }
 
 /// A set of families.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Families(u8);
 
 impl Families {

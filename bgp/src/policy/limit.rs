@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The limit of one family, for each family alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct MaxPrefixes {
     /// So many routes may be in use; of several paths to a prefix (RFC 7911) each one counts.
     pub limit: u32,
@@ -14,7 +14,7 @@ pub struct MaxPrefixes {
 }
 
 /// What happens when a peer announces more than it may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum LimitAction {
     /// The session ends with Cease, subcode 1 (RFC 4486 §4), and is tried again after the ordinary wait, which doubles each time.
     #[default]

@@ -8,7 +8,7 @@ use super::ParseError;
 use crate::types::Prefix;
 
 /// What a rule does with a prefix it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Action {
     /// Let it through.
     Permit,
@@ -26,7 +26,7 @@ impl fmt::Display for Action {
 }
 
 /// The bounds a rule puts on the length of a prefix, as written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Lengths {
     /// `ge`: at least so many bits.
     pub ge: Option<u8>,
@@ -46,7 +46,7 @@ impl Lengths {
 }
 
 /// One rule of a prefix list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Rule {
     /// Its place in the list; rules without one follow the highest before them by 5, as in FRR.
     pub seq: Option<u32>,
@@ -145,7 +145,7 @@ fn parse_lengths(words: &mut Words<'_>, prefix: Option<Prefix>) -> Result<Length
 }
 
 /// A prefix list: first match wins, and what nothing matches is denied. A list without rules denies everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PrefixList {
     /// What the configuration calls it.
     name: String,

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::types::Asn;
 
 /// Our role towards an external peer (RFC 9234 §4.1): what *we* are, the value of our BGP Role capability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum Role {
     /// 0: we are the peer's provider.

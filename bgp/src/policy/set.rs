@@ -7,7 +7,7 @@ use crate::types::Prefix;
 use crate::wire::LargeCommunity;
 
 /// Attributes to set. `None` and empty leave alone what is there; communities are added.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Set {
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
@@ -24,7 +24,7 @@ pub struct Set {
 }
 
 /// What to set on some prefixes. The rules of a peer are applied in order, each on top of the ones before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExportRule {
     /// On which prefixes; `None`: on all.
     pub prefixes: Option<Arc<PrefixList>>,

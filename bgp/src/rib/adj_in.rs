@@ -5,10 +5,14 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
+
 use super::import::{ImportContext, Refused};
+use crate::octets::Octets;
 use crate::policy::{LimitAction, community};
-use crate::types::{Families, Family, Prefix};
-use crate::wire::{Attributes, NextHop, Nlri, Treatment, Update};
+use crate::types::{Families, Family, PeerKind, Prefix};
+use crate::wire::{self, Attributes, EncodeError, NextHop, Nlri, Treatment, Update, UpdateBuilder};
 
 /// How many refused routes are remembered with their reason, so that a full table behind a narrow prefix list costs nothing.
 pub const REFUSED_KEPT: usize = 1000;
@@ -59,6 +63,14 @@ pub struct AdjIn {
     warned: Families,
     /// Families of which has been said that they are above it.
     above: Families,
+}
+
+/// What a session has told us and is not in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HandedRefused {
+    routes: Vec<(Prefix, Option<u32>, String)>,
+    total: u64,
+    families: Families,
 }
 
 /// What an UPDATE, or anything else, changed in an [`AdjIn`].
@@ -340,6 +352,72 @@ impl AdjIn {
         self.refused_total = 0;
         self.refused_in = Families::NONE;
         (self.warned, self.above) = (Families::NONE, Families::NONE);
+    }
+
+    /// Whether nothing is being sent once more or waits to be.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let stale = self.paths.values().any(|entry| entry.stale) || self.refused.values().any(|entry| entry.stale);
+        self.refreshing.is_empty() && !stale
+    }
+
+    /// Everything in use as the UPDATEs by which the peer would say it, for another process.
+    ///
+    /// # Errors
+    /// Something cannot be written within what the session has negotiated.
+    pub(crate) fn updates(&self, context: &wire::Context) -> Result<Vec<Octets>, EncodeError> {
+        let mut groups: Vec<(&Path, Family, Vec<Nlri>)> = Vec::new();
+        let mut known: HashMap<(*const Path, Family), usize> = HashMap::new();
+        for (nlri, entry) in &self.paths {
+            let family = Family::of(&nlri.prefix);
+            let group = *known.entry((Arc::as_ptr(&entry.path), family)).or_insert(groups.len());
+            match groups.get_mut(group) {
+                Some((_, _, members)) => members.push(*nlri),
+                None => groups.push((&entry.path, family, vec![*nlri])),
+            }
+        }
+        let mut builder = UpdateBuilder::new(context, context.max_len());
+        let (mut messages, mut message) = (Vec::new(), BytesMut::new());
+        for (path, family, members) in groups {
+            let mut attributes = Attributes::clone(&path.attributes);
+            if self.context.kind == PeerKind::Ebgp {
+                // Ours, see [`ImportContext::attributes`]; no external peer sends it.
+                attributes.local_pref = None;
+            }
+            builder.announce(family, &attributes, path.announced_next_hop)?;
+            let mut finish = |builder: &mut UpdateBuilder| {
+                builder.finish(&mut message);
+                messages.push(Octets(message.split().to_vec()));
+            };
+            for nlri in members {
+                if !builder.push(nlri) {
+                    finish(&mut builder);
+                    // It leaves room for the longest prefix, see [`UpdateBuilder::announce`].
+                    let _ = builder.push(nlri);
+                }
+            }
+            finish(&mut builder);
+        }
+        Ok(messages)
+    }
+
+    /// What is not in use, for another process.
+    pub(crate) fn hand_over_refused(&self) -> HandedRefused {
+        let entry = |(nlri, entry): (&Nlri, &RefusedEntry)| (nlri.prefix, nlri.path_id, entry.reason.to_string());
+        HandedRefused {
+            routes: self.refused.iter().map(entry).collect(),
+            total: self.refused_total,
+            families: self.refused_in,
+        }
+    }
+
+    /// What another process did not use.
+    pub(crate) fn adopt_refused(&mut self, handed: HandedRefused) {
+        self.refused_total = handed.total;
+        self.refused_in = handed.families;
+        for (prefix, path_id, reason) in handed.routes.into_iter().take(REFUSED_KEPT) {
+            let reason = Refused::Before(reason.into());
+            self.refused.insert(Nlri { prefix, path_id }, RefusedEntry { reason, stale: false });
+        }
     }
 
     /// Changes the policy, of a session that stays up or for routes that wait for the peer's return. What is no longer let through

@@ -222,6 +222,9 @@ pub enum Refused {
     /// RFC 7606 §2: treat-as-withdraw.
     #[error("its UPDATE is malformed: {0}")]
     Malformed(Arc<str>),
+    /// What the process before this one had against it.
+    #[error("{0}")]
+    Before(Arc<str>),
 }
 
 struct NextHopText<'a>(&'a NextHop);

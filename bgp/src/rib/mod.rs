@@ -30,6 +30,7 @@ mod out;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(crate) use adj_in::HandedRefused;
 pub use adj_in::{AdjIn, Changes, LimitExceeded, LimitWarning, Path, REFUSED_KEPT};
 pub use decide::{Candidate, Peer, Step, Verdict, decide};
 pub use difference::Difference;
@@ -42,7 +43,7 @@ use crate::types::Prefix;
 use crate::wire::LargeCommunity;
 
 /// What we say about a prefix of our own. Equal originations share one `Arc`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Origination {
     /// A next hop other than the session's own address.
     pub next_hop: Option<IpAddr>,
@@ -83,6 +84,13 @@ impl RouteSet {
     #[must_use]
     pub fn leaving(self) -> Self {
         Self { leaving: true, ..self }
+    }
+
+    /// Both; where they speak of the same prefix the second counts, and so it does for what is known of the whole.
+    pub(crate) fn united(first: &Self, second: &Self) -> Self {
+        let Self { partial, leaving, .. } = *second;
+        let routes = first.routes.iter().chain(&second.routes).cloned();
+        Self { partial, leaving, ..routes.collect() }
     }
 
     /// Whether they are about to go.

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::negotiate::{negotiate, our_open};
-use super::state::{COLLISION_WAIT, Challenger, Connection, Dial, Established, OPEN_WAIT, Opening, Stage, State};
+use super::state::{
+    COLLISION_WAIT, Challenger, Connection, Dial, Established, OPEN_WAIT, Opening, Opens, Stage, State,
+};
 use super::{Action, Cease, ConnId, Ends, Event, LastError, Negotiated, Reason, Session};
 use crate::wire::notification::{cease, code, fsm};
 use crate::wire::{self, Message, Notification, Open};
@@ -369,7 +371,8 @@ impl Session {
         if let State::Opening(opening) = &mut self.state
             && let Some(connection) = opening.connections_mut().find(|c| c.id == conn)
         {
-            connection.stage = Stage::OpenConfirm { negotiated, hold_until, keepalive_at, confirmed: false };
+            let theirs = Box::new(open.clone());
+            connection.stage = Stage::OpenConfirm { theirs, negotiated, hold_until, keepalive_at, confirmed: false };
         }
     }
 
@@ -428,7 +431,9 @@ impl Session {
     /// The session is up; whatever else was under way is not needed any more.
     fn establish(&mut self, now: Instant, conn: ConnId) {
         let State::Opening(opening) = &mut self.state else { return };
-        let Some(Connection { id, ends, stage: Stage::OpenConfirm { negotiated, .. }, .. }) = opening.take(conn) else {
+        let Some(Connection { id, ends, ours, stage: Stage::OpenConfirm { theirs, negotiated, .. } }) =
+            opening.take(conn)
+        else {
             return;
         };
         let losers: Vec<_> = opening.connections().map(|c| c.id).collect();
@@ -443,6 +448,7 @@ impl Session {
             send_hold_until: send_hold_until(now, &negotiated),
             challenger: None,
             negotiated: Arc::clone(&negotiated),
+            opens: Box::new(Opens { ours, theirs: *theirs }),
         };
         self.enter(State::Established(Box::new(established)));
         self.established_count += 1;
@@ -605,9 +611,14 @@ const fn hold_timer_expired() -> Notification {
 }
 
 fn hold_until(now: Instant, negotiated: &Negotiated) -> Option<Instant> {
-    (!negotiated.hold_time.is_zero()).then(|| now + negotiated.hold_time)
+    after(now, negotiated.hold_time, negotiated.hold_time)
 }
 
-fn send_hold_until(now: Instant, negotiated: &Negotiated) -> Option<Instant> {
+/// When a timer goes off that has so much left; never if its whole time is zero.
+pub(super) fn after(now: Instant, left: Duration, whole: Duration) -> Option<Instant> {
+    (!whole.is_zero()).then(|| now + left)
+}
+
+pub(super) fn send_hold_until(now: Instant, negotiated: &Negotiated) -> Option<Instant> {
     negotiated.send_hold.map(|wait| now + wait)
 }

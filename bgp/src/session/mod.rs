@@ -27,12 +27,14 @@
 //! | `state.rs` | the states, each with its own data, and entering them |
 //! | `events.rs` | what happens on which event in which state |
 //! | `negotiate.rs` | our OPEN, the verdict on the peer's, what both come to |
+//! | `hand_over.rs` | what another process has to know to go on with a session |
 //! | `restart.rs` | the routes of a restarting peer: how long they stay (RFC 4724 §4.2) |
 //! | `cause.rs` | why sessions end, and the Cease subcodes |
 //! | `timing.rs` | seeded jitter, waits that double |
 
 mod cause;
 mod events;
+mod hand_over;
 mod negotiate;
 mod restart;
 mod state;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use cause::{Cease, Reason};
+pub(crate) use hand_over::HandedSession;
 pub use negotiate::{LongLivedFamily, Negotiated, PeerRestart};
 pub(crate) use restart::{Helper, Kept};
 
@@ -65,7 +68,7 @@ pub struct ConnId {
 }
 
 /// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ends {
     /// Ours.
     pub local: SocketAddr,

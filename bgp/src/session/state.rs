@@ -54,6 +54,7 @@ pub(super) enum Stage {
         hold_until: Instant,
     },
     OpenConfirm {
+        theirs: Box<Open>,
         negotiated: Arc<Negotiated>,
         hold_until: Option<Instant>,
         keepalive_at: Option<Instant>,
@@ -66,11 +67,20 @@ pub(super) enum Stage {
 pub(super) struct Established {
     pub(super) id: ConnId,
     pub(super) negotiated: Arc<Negotiated>,
+    /// What that was negotiated from.
+    pub(super) opens: Box<Opens>,
     pub(super) since: Instant,
     pub(super) hold_until: Option<Instant>,
     pub(super) keepalive_at: Option<Instant>,
     pub(super) send_hold_until: Option<Instant>,
     pub(super) challenger: Option<Challenger>,
+}
+
+/// The OPEN of each side.
+#[derive(Debug)]
+pub(super) struct Opens {
+    pub(super) ours: Open,
+    pub(super) theirs: Open,
 }
 
 /// A connection that came in while the session was up. It gets no OPEN before the peer has sent one: the peer may be about to

@@ -13,7 +13,7 @@ use crate::types::{Asn, Families, Family, Prefix};
 pub const BGP_PORT: u16 = 179;
 
 /// What holds for the speaker as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SpeakerConfig {
     /// Our AS number.
     pub asn: Asn,
@@ -47,7 +47,7 @@ impl SpeakerConfig {
 }
 
 /// Addresses from which anybody may dial ("dynamic neighbours").
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ListenRange {
     /// The addresses. Of several prefixes that hold one, the longest counts.
     pub prefix: Prefix,
@@ -58,7 +58,7 @@ pub struct ListenRange {
 }
 
 /// Our side of graceful restart (RFC 4724 §3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GracefulRestart {
     /// How long peers are asked to keep our routes while we are away; at most 4095 s, sent in whole seconds.
     pub restart_time: Duration,
@@ -75,7 +75,7 @@ impl Default for GracefulRestart {
 }
 
 /// Who a peer is: the key it is configured, shown and logged by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum PeerAddress {
     /// A neighbour with an address of its own.
     Numbered(IpAddr),
@@ -106,7 +106,7 @@ impl fmt::Display for PeerAddress {
 }
 
 /// Which AS number a peer may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum RemoteAs {
     /// This one.
     Number(Asn),
@@ -130,7 +130,7 @@ impl fmt::Display for RemoteAs {
 }
 
 /// Another AS number towards one external peer, for a site that changes its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct LocalAs {
     /// Ours, as this peer knows it: in our OPEN, and first in the paths it is told.
     pub asn: Asn,
@@ -139,7 +139,7 @@ pub struct LocalAs {
 }
 
 /// How a TCP-AO connection is signed (RFC 5925 §3.1, RFC 5926): the parts of a master key tuple besides the secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct TcpAo {
     /// SendID: what our segments name the key by; the peer's `RecvID`.
     pub send_id: u8,
@@ -150,7 +150,7 @@ pub struct TcpAo {
 }
 
 /// The algorithms every implementation of TCP-AO has (RFC 5926 §3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum AoAlgorithm {
     /// HMAC-SHA-1-96.
     #[default]
@@ -160,7 +160,7 @@ pub enum AoAlgorithm {
 }
 
 /// A password. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Secret(String);
 
 impl Secret {
@@ -185,7 +185,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Whether routes whose AS_PATH holds our own AS are accepted (RFC 4271 §9.1.2: they are loops).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum AllowAsIn {
     /// No.
     #[default]
@@ -197,7 +197,7 @@ pub enum AllowAsIn {
 }
 
 /// The families in which several paths to a prefix are told apart by their identifiers (RFC 7911), where the peer agrees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct AddPath {
     /// The peer may tell us several paths.
     pub receive: Families,
@@ -218,7 +218,7 @@ impl AddPath {
 }
 
 /// How an IPv6 next hop on a link-local session is written (RFC 2545 §3 leaves the case without a global address open).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum NextHopFormat {
     /// 16 octets if the peer announced capability 77, else like `Double`.
     #[default]
@@ -232,7 +232,7 @@ pub enum NextHopFormat {
 }
 
 /// One peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PeerConfig {
     /// Who it is.
     pub address: PeerAddress,

@@ -45,6 +45,11 @@ impl Connection {
         }
     }
 
+    /// Whether nothing is queued.
+    pub(super) fn is_silent(&self) -> bool {
+        self.control.is_empty()
+    }
+
     /// Writes what is queued.
     pub(super) fn write_control(&mut self, out: &mut BytesMut, counters: &mut Counters) {
         while let Some(message) = self.control.pop_front() {
@@ -69,7 +74,7 @@ impl Connection {
 }
 
 /// Messages of all connections of a peer so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// All messages sent.
     pub sent: u64,

@@ -22,6 +22,15 @@ pub enum Event {
         /// Negotiated.
         hold_time: Duration,
     },
+    /// A session goes on that came up in a process before this one.
+    Inherited {
+        /// The peer.
+        neighbor: String,
+        /// How long it has been up.
+        uptime: Duration,
+        /// The families in which it may have been told something else than it would be told now: all of it is sent anew.
+        anew: Families,
+    },
     /// A session went down.
     Down {
         /// The peer.
@@ -97,6 +106,16 @@ impl fmt::Display for Event {
                 "neighbor {neighbor} is up: AS {asn}, router id {router_id}, {families}, hold time {} s",
                 hold_time.as_secs()
             ),
+            Self::Inherited { neighbor, uptime, anew } => {
+                write!(f, "neighbor {neighbor} was taken over after {} s", uptime.as_secs())?;
+                if !anew.is_empty() {
+                    write!(
+                        f,
+                        "; this version says other things of the same routes, all of them are sent anew ({anew})"
+                    )?;
+                }
+                Ok(())
+            }
             Self::Down { neighbor, reason, uptime, routes_kept } => {
                 write!(f, "neighbor {neighbor} is down after {} s: {reason}", uptime.as_secs())?;
                 if !routes_kept.is_empty() {

@@ -13,6 +13,7 @@ mod change;
 mod config;
 mod connection;
 mod event;
+mod hand_over;
 mod links;
 mod peer;
 mod ranges;
@@ -34,6 +35,7 @@ pub use config::{
 };
 pub use connection::Counters;
 pub use event::Event;
+pub use hand_over::{Adoption, HandOver};
 pub use links::{Address, Link, Links};
 pub use view::{CapabilitiesView, Learned, Neighbor, NeighborFamily, Route, RouteNeighbor, Snapshot, TimersView};
 
@@ -167,6 +169,8 @@ pub struct Speaker {
     peers: BTreeMap<u32, Peer>,
     /// What all peers are to be told; `None` until it is known for the first time.
     routes: Option<Arc<RouteSet>>,
+    /// What a process before this one has told the peers, until all that is to be said now is known.
+    inherited: Option<Arc<RouteSet>>,
     loc_rib: LocRib,
     /// Listen ranges that had to turn somebody away since they last had room.
     full_ranges: BTreeSet<Prefix>,
@@ -189,6 +193,7 @@ impl Speaker {
             next_number: 0,
             peers: BTreeMap::new(),
             routes: None,
+            inherited: None,
             full_ranges: BTreeSet::new(),
             signatures_dropped: None,
             refused: 0,
@@ -313,8 +318,10 @@ impl Speaker {
         self.reconfigure_ranges(now, common);
     }
 
-    /// Replaces the whole set of routes to announce. Until the first call nothing is announced at all.
+    /// Replaces the whole set of routes to announce. Until the first call nothing is announced at all, or, after
+    /// [`Speaker::adopt`], what was announced before; and a set that is partial takes nothing of that away.
     pub fn set_routes(&mut self, routes: Arc<RouteSet>) {
+        let routes = self.with_inherited(routes);
         let before = self.routes.take().filter(|before| self.peers.values().any(|peer| peer.is_told(before)));
         let difference = before.map(|before| Difference::between(&before, &routes));
         let mut out = Vec::new();
@@ -403,6 +410,11 @@ impl Speaker {
         if address.is_some() {
             self.session_event(now, number, SessionEvent::Reachable);
         }
+    }
+
+    /// Whether the session with a peer is up.
+    pub fn is_up(&self, peer: &PeerAddress) -> bool {
+        self.number_of(peer).and_then(|number| self.peers.get(&number)).is_some_and(|peer| peer.up.is_some())
     }
 
     /// Whose connection this is.

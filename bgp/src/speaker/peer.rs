@@ -73,6 +73,8 @@ pub(super) struct Up {
     pub(super) since: Instant,
     pub(super) adj_out: AdjOut,
     pub(super) end_of_rib_received: Families,
+    /// It came up in a process before this one.
+    pub(super) taken_over: Option<Instant>,
 }
 
 impl Peer {
@@ -308,13 +310,7 @@ impl Peer {
             Some(adj_in) => adj_in.resume(import),
             None => self.adj_in = Some(AdjIn::new(import)),
         }
-        self.decided_as = Some(Arc::new(RibPeer {
-            address: self.config.address.clone(),
-            kind: negotiated.kind,
-            session_address: ends.remote.ip(),
-            router_id: negotiated.router_id,
-            interface: self.interface().map(str::to_owned),
-        }));
+        self.decided_as = Some(Arc::new(self.rib_peer(&ends, &negotiated)));
         let adj_out = AdjOut::new(self.export_context(&ends, &negotiated));
         self.last_up = Some(Arc::clone(&negotiated));
         self.signature_failures_since_up = 0;
@@ -326,7 +322,8 @@ impl Peer {
             families: negotiated.families,
             hold_time: negotiated.hold_time,
         }));
-        self.up = Some(Up { conn, negotiated, since: now, adj_out, end_of_rib_received: Families::NONE });
+        let end_of_rib_received = Families::NONE;
+        self.up = Some(Up { conn, negotiated, since: now, adj_out, end_of_rib_received, taken_over: None });
     }
 
     fn down(
@@ -563,7 +560,18 @@ impl Peer {
         self.config.address.interface().or(self.config.bind_interface.as_deref())
     }
 
-    fn export_context(&self, ends: &Ends, negotiated: &Negotiated) -> ExportContext {
+    /// Who it is to the decision.
+    pub(super) fn rib_peer(&self, ends: &Ends, negotiated: &Negotiated) -> RibPeer {
+        RibPeer {
+            address: self.config.address.clone(),
+            kind: negotiated.kind,
+            session_address: ends.remote.ip(),
+            router_id: negotiated.router_id,
+            interface: self.interface().map(str::to_owned),
+        }
+    }
+
+    pub(super) fn export_context(&self, ends: &Ends, negotiated: &Negotiated) -> ExportContext {
         ExportContext {
             link_local: ends.link_local,
             global: ends.global,
@@ -585,7 +593,7 @@ impl Peer {
         }
     }
 
-    fn import_context(&self, ends: &Ends, negotiated: &Negotiated) -> ImportContext {
+    pub(super) fn import_context(&self, ends: &Ends, negotiated: &Negotiated) -> ImportContext {
         let own = [Some(ends.local.ip()), ends.link_local.map(IpAddr::V6), ends.global.map(IpAddr::V6)];
         self.import_policy(ImportContext {
             own_addresses: own.into_iter().flatten().collect(),

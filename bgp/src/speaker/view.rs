@@ -51,6 +51,8 @@ pub struct Neighbor {
     pub state_seconds: f64,
     /// How long the session has been up.
     pub uptime_seconds: Option<f64>,
+    /// How long ago this process took the session over from one before it; `null`: the session came up here.
+    pub taken_over_seconds: Option<f64>,
     /// How often it came up.
     pub established_count: u64,
     /// How often it went down.
@@ -330,6 +332,7 @@ fn neighbor(peer: &Peer, now: Instant) -> Neighbor {
         state: session.state().as_str(),
         state_seconds: ago(peer.state_since),
         uptime_seconds: peer.up.as_ref().map(|up| ago(up.since)),
+        taken_over_seconds: peer.up.as_ref().and_then(|up| up.taken_over).map(ago),
         established_count: session.established_count,
         lost_count: peer.lost_count,
         router_id: last.map(|n| n.router_id.to_string()),

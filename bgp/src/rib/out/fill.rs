@@ -138,7 +138,7 @@ impl AdjOut {
     }
 
     /// We have one path to each prefix; where identifiers are in use, it has number 1 (RFC 7911 §3).
-    fn path_id(&self, family: Family) -> Option<u32> {
+    pub(super) fn path_id(&self, family: Family) -> Option<u32> {
         self.context.context.add_path.contains(family).then_some(1)
     }
 }

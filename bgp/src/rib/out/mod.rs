@@ -15,6 +15,7 @@
 
 mod fill;
 mod groups;
+mod hand_over;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use groups::{AGAIN, Group, GroupId, Groups, NONE};
 use super::difference::{Difference, Kind};
 use super::export::{ExportContext, NotExported};
 use super::{Origination, RouteSet};
-use crate::types::{Family, Prefix};
+use crate::types::{Families, Family, Prefix};
 use crate::wire::{Attributes, NextHop};
 
 /// With more groups than that, a difference is not worth while: the numbers of all of them have to be found again. It also bounds how
@@ -160,6 +161,11 @@ impl AdjOut {
     /// What decides what the peer is told.
     pub fn context(&self) -> &ExportContext {
         &self.context
+    }
+
+    /// Families whose End-of-RIB was sent.
+    pub(crate) fn end_of_rib_sent(&self) -> Families {
+        Family::ALL.into_iter().filter(|family| self.families.of(*family).complete).collect()
     }
 
     /// Replaces what is to be announced. May be called while the last difference is still being sent.

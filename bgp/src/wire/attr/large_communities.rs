@@ -11,7 +11,7 @@ pub(crate) const CODE: u8 = 32;
 pub(crate) const FLAGS: u8 = flags::OPTIONAL_TRANSITIVE;
 
 /// A large community (RFC 8092).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct LargeCommunity {
     /// Global Administrator.
     pub global: u32,
