@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -139,6 +139,20 @@ impl Connections {
             acknowledged.then_some(*conn)
         };
         self.known.iter().filter_map(quiet).collect()
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn all_sent(&self) -> bool {
+        self.known.values().all(|connection| connection.unsent.is_empty())
+    }
+
+    /// The socket of a connection once more, for another process. Not of one in the middle of a message.
+    pub(super) fn duplicate(&self, conn: ConnId) -> Result<OwnedFd, String> {
+        let connection = self.known.get(&conn).ok_or("it has no connection")?;
+        if !connection.unsent.is_empty() {
+            return Err("it has not taken what it was told".to_owned());
+        }
+        connection.stream.as_fd().try_clone_to_owned().map_err(|error| format!("its socket cannot be kept: {error}"))
     }
 
     /// Whether all last words are said.

@@ -13,6 +13,7 @@ pub mod bfd;
 mod config;
 mod connections;
 mod discovery;
+pub mod hand_over;
 mod links;
 mod listeners;
 mod run;
@@ -35,6 +36,7 @@ pub use listeners::ListenerStatus;
 use crate::rib::{LearnedNextHop, RouteSet};
 use crate::speaker::{BfdFailure, Event, Learned, Neighbor, PeerAddress, PeerConfig, Route, Shutdown, Snapshot};
 use crate::types::Prefix;
+use hand_over::{Inheritance, Inherited, Leaving};
 use run::Driver;
 
 /// Events a subscriber may fall behind before it misses some.
@@ -61,6 +63,7 @@ enum Command {
     BfdDown(PeerAddress, BfdFailure),
     BfdDisabled(PeerAddress),
     BfdGone(PeerAddress),
+    HandOver(oneshot::Sender<Leaving>),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }
 
@@ -96,6 +99,19 @@ fn unnumbered(config: &Config) -> BTreeSet<String> {
 /// The thread or its runtime could not be made. A listening address that is taken is no error: it is logged, shown in
 /// [`Handle::listeners`], and tried again.
 pub fn spawn(config: Config) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (handle, thread, _) = start(config, None)?;
+    Ok((handle, thread))
+}
+
+/// Starts a speaker that goes on with the sessions a process before this one has handed over, and says what became of each of them.
+///
+/// # Errors
+/// As of [`spawn`].
+pub fn spawn_heir(config: Config, inheritance: Inheritance) -> io::Result<(Handle, JoinHandle<()>, Vec<Inherited>)> {
+    start(config, Some(inheritance))
+}
+
+fn start(config: Config, inheritance: Option<Inheritance>) -> io::Result<(Handle, JoinHandle<()>, Vec<Inherited>)> {
     let (commands, command_receiver) = mpsc::unbounded_channel();
     let (routes, route_receiver) = watch::channel(None);
     let (learned_sender, learned) = watch::channel(LearnedRoutes::default());
@@ -107,12 +123,16 @@ pub fn spawn(config: Config) -> io::Result<(Handle, JoinHandle<()>)> {
     let seed = RandomState::new().hash_one(std::process::id());
     let looking = handle.clone();
     let discovery = supervise(move || discovery::run(looking.clone(), wanted.clone(), seed));
+    let mut driver = Driver::new(config, seed, events, learned_sender);
+    let inherited = inheritance.map(|inheritance| {
+        let _runtime = runtime.enter();
+        driver.inherit(inheritance, seed)
+    });
     let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(move || {
-        let driver = Driver::new(config, seed, events, learned_sender);
         runtime.spawn(discovery);
         runtime.block_on(tokio::task::unconstrained(driver.run(command_receiver, route_receiver)));
     })?;
-    Ok((handle, thread))
+    Ok((handle, thread, inherited.unwrap_or_default()))
 }
 
 /// How long discovery rests after a fault of ours.
@@ -221,6 +241,12 @@ impl Handle {
     /// The learned routes in use, always the latest.
     pub fn watch_learned(&self) -> watch::Receiver<LearnedRoutes> {
         self.learned.clone()
+    }
+
+    /// Makes all sessions ready to go on in another process: lets them finish what they are saying, at most a second, then stops
+    /// everything, until what is answered is dropped.
+    pub async fn hand_over(&self) -> Result<Leaving, Gone> {
+        self.ask(Command::HandOver).await
     }
 
     /// Ends all sessions, waits until the peers were told, at most a second, and ends the thread.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,11 +13,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::connections::{Connections, Happened, TURN};
+use super::hand_over::{self, Inheritance, Inherited, Leaving};
 use super::links::{self, Noticed, Notices};
 use super::listeners::{Accepted, Listeners};
 use super::{Command, Config, LearnedRoutes, signatures, sockets};
 use crate::rib::RouteSet;
-use crate::speaker::{ConnId, Event, Input, Output, Speaker};
+use crate::speaker::{
+    Adoption, ConnId, Event, Input, Output, PeerAddress, PeerConfig, Speaker, SpeakerConfig, classify, classify_speaker,
+};
 
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -27,6 +32,10 @@ pub(super) struct Driver {
     learned: watch::Sender<LearnedRoutes>,
     /// Waits for the last words to be said.
     stopping: Option<oneshot::Sender<()>>,
+    /// Waits for all sessions to be ready to go on in another process, and until when.
+    leaving: Option<(oneshot::Sender<Leaving>, Instant)>,
+    /// The peers are there already.
+    inherited: bool,
     /// The last failure logged for each peer: the same one over and over is said once.
     failures: BTreeMap<String, String>,
     faults: Remarked,
@@ -65,6 +74,23 @@ fn make_room<T>(remembered: &mut BTreeMap<String, T>, neighbor: &str) {
     }
 }
 
+/// How often to look whether sessions are ready to go on in another process.
+const LEAVING_LOOK: Duration = Duration::from_millis(5);
+
+/// Why the configuration of this process ended a session of the one before.
+fn why_reset(peer: &PeerAddress, before: &(SpeakerConfig, Vec<PeerConfig>), config: &Config) -> String {
+    let (speaker, peers) = before;
+    let old = peers.iter().find(|old| old.address == *peer);
+    let new = config.peers.iter().find(|new| new.address == *peer);
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            let keys = [classify_speaker(speaker, &config.speaker).keys, classify(old, new).keys].concat();
+            format!("the configuration has changed ({})", keys.join(", "))
+        }
+        _ => "the configuration has changed".to_owned(),
+    }
+}
+
 /// What woke the loop.
 enum Woken {
     Command(Option<Command>),
@@ -89,6 +115,8 @@ impl Driver {
             events,
             learned,
             stopping: None,
+            leaving: None,
+            inherited: false,
             failures: BTreeMap::new(),
             faults: Remarked::default(),
             look_at: Instant::now(),
@@ -116,8 +144,10 @@ impl Driver {
     ) {
         let now = Instant::now();
         self.listeners.configure(now, &self.config);
-        for peer in self.config.peers.clone() {
-            self.speaker.add_peer(now, peer);
+        if !self.inherited {
+            for peer in self.config.peers.clone() {
+                self.speaker.add_peer(now, peer);
+            }
         }
         let mut sleep = pin!(tokio::time::sleep_until(now.into()));
         let (mut commands_open, mut routes_open) = (true, true);
@@ -126,6 +156,7 @@ impl Driver {
             if self.stopping.is_some() && self.connections.all_said() {
                 break;
             }
+            self.leave_if_ready().await;
             let deadline = self.next_deadline();
             if let Some(deadline) = deadline {
                 sleep.as_mut().reset(deadline.into());
@@ -174,9 +205,68 @@ impl Driver {
 
     fn next_deadline(&self) -> Option<Instant> {
         let look_at = self.speaker.has_connections().then_some(self.look_at);
-        let deadlines =
-            [self.speaker.next_deadline(), self.listeners.next_deadline(), self.connections.next_deadline(), look_at];
-        deadlines.into_iter().flatten().min()
+        // Nothing says that the last octet was written.
+        let leaving = self.leaving.as_ref().map(|_| Instant::now() + LEAVING_LOOK);
+        let core = [self.speaker.next_deadline(), self.listeners.next_deadline(), self.connections.next_deadline()];
+        core.into_iter().chain([look_at, leaving]).flatten().min()
+    }
+
+    /// Goes on with the sessions of a process before this one, then puts the configuration of this one in force.
+    pub(super) fn inherit(&mut self, inheritance: Inheritance, seed: u64) -> Vec<Inherited> {
+        let Inheritance { mut state, at } = inheritance;
+        let mut streams = BTreeMap::new();
+        for (number, ends) in state.sockets().collect::<Vec<_>>() {
+            let stream = sockets::inherited(number)
+                .ok_or_else(|| io::Error::other("its socket was not left open"))
+                .and_then(|descriptor| sockets::connection(descriptor, &ends))
+                .and_then(TcpStream::from_std);
+            match stream {
+                Ok(stream) => drop(streams.insert(number, stream)),
+                Err(error) => state.give_up(number, &error.to_string()),
+            }
+        }
+        let before = state.configuration();
+        let now = Instant::now();
+        let (speaker, adoptions) = Speaker::adopt(now, at, state, seed);
+        self.speaker = speaker;
+        for adoption in &adoptions {
+            if let Ok((conn, number)) = adoption.outcome
+                && let Some(stream) = streams.remove(&number)
+            {
+                self.connections.accepted(conn, stream);
+            }
+        }
+        self.speaker.reconfigure(now, self.config.speaker.clone(), self.config.peers.clone());
+        self.inherited = true;
+        adoptions.into_iter().map(|adoption| self.inherited(adoption, &before)).collect()
+    }
+
+    /// What became of a session once the configuration of this process is in force.
+    fn inherited(&self, adoption: Adoption, before: &(SpeakerConfig, Vec<PeerConfig>)) -> Inherited {
+        let Adoption { peer, neighbor, outcome } = adoption;
+        let outcome = outcome
+            .and_then(|_| if self.speaker.is_up(&peer) { Ok(()) } else { Err(why_reset(&peer, before, &self.config)) });
+        Inherited { peer, neighbor, outcome }
+    }
+
+    /// Hands over what was asked for, when every session is between two messages or has had its time, and does nothing more until the
+    /// other side has gone away, or is gone with us.
+    async fn leave_if_ready(&mut self) {
+        let ready = |at: Instant| at <= Instant::now() || self.speaker.is_quiet() && self.connections.all_sent();
+        let Some((reply, _)) = self.leaving.take_if(|(_, at)| ready(*at)) else { return };
+        let now = Instant::now();
+        let mut sockets = Vec::new();
+        let state = self.speaker.hand_over(now, |conn| {
+            let socket = self.connections.duplicate(conn)?;
+            let number = socket.as_raw_fd();
+            sockets.push(socket);
+            Ok(number)
+        });
+        let (resume, resumed) = oneshot::channel();
+        if reply.send(Leaving::new(state, now, sockets, resume)).is_ok() {
+            // An error is what it is to end with: it was dropped.
+            let _ = resumed.await;
+        }
     }
 
     /// Takes in what waits in the sockets, before a timer that is due is believed: if it was us who were held up, by another process
@@ -322,6 +412,7 @@ impl Driver {
             Command::BfdDown(peer, failure) => self.speaker.handle(now, Input::BfdDown { peer, failure }),
             Command::BfdDisabled(peer) => self.speaker.handle(now, Input::BfdDisabled { peer }),
             Command::BfdGone(peer) => self.speaker.handle(now, Input::BfdGone { peer }),
+            Command::HandOver(reply) => self.leaving = Some((reply, now + hand_over::PATIENCE)),
             Command::Shutdown(how, reply) => {
                 self.listeners.close();
                 self.speaker.shutdown(now, &how);
@@ -373,7 +464,7 @@ impl Driver {
 
     fn report(&mut self, event: Event) {
         match &event {
-            Event::Up { neighbor, .. } => {
+            Event::Up { neighbor, .. } | Event::Inherited { neighbor, .. } => {
                 self.failures.remove(neighbor);
                 tracing::info!("{event}");
             }
@@ -416,7 +507,7 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
-    use crate::speaker::{PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
+    use crate::speaker::RemoteAs;
     use crate::wire::{self, Capability, Context, Message, Open};
 
     /// A peer with a hold time of 3 s that says KEEPALIVE every 100 ms, to whoever listens there, until it is told to stop.

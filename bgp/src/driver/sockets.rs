@@ -2,21 +2,22 @@
 
 #![allow(
     unsafe_code,
-    reason = "what no safe wrapper has: TCP_MD5SIG, TCP_AO_ADD_KEY, IP_MINTTL, IPV6_MINHOPCOUNT, IP_TRANSPARENT, ICMP6_FILTER, UDP_NO_CHECK6_RX, SIOCOUTQ, scheduling"
+    reason = "what no safe wrapper has: TCP_MD5SIG, TCP_AO_ADD_KEY, IP_MINTTL, IPV6_MINHOPCOUNT, IP_TRANSPARENT, ICMP6_FILTER, UDP_NO_CHECK6_RX, SIOCOUTQ, scheduling, descriptors that came over an exec"
 )]
 
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_int, c_void};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
-use crate::speaker::{AoAlgorithm, PeerConfig, Secret, SpeakerConfig, TcpAo};
+use crate::speaker::{AoAlgorithm, Ends, PeerConfig, Secret, SpeakerConfig, TcpAo};
 use crate::types::Prefix;
 
 /// DSCP CS6, "network control" (RFC 4594 §3.2), where it stands in the TOS octet.
@@ -400,6 +401,59 @@ pub(super) fn watched<T: AsRawFd + Into<OwnedFd>>(socket: T) -> io::Result<Async
     // SAFETY: the types given here own their descriptor and never exchange it, so it stays open and the same one for as long as the
     // `AsyncFd`, which owns them in turn.
     unsafe { AsyncFd::register(socket) }.map_err(|error| error.into_parts().1)
+}
+
+/// A descriptor that a process before this one has left open for us over its `exec`. It is taken once: whatever this process opens
+/// itself is closed on the next `exec`, and so is this from now on.
+pub(super) fn inherited(number: RawFd) -> Option<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return None;
+    }
+    // SAFETY: takes no pointers; of a descriptor that is not open it only says so.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return None;
+    }
+    // SAFETY: the descriptor is open, and nobody in this process owns it: everything Rust's library and the crates used here open has
+    // FD_CLOEXEC from the beginning, which this one lacks.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    set_close_on_exec(&descriptor, true).ok()?;
+    Some(descriptor)
+}
+
+/// Whether a descriptor is closed by the next `exec`.
+pub(super) fn set_close_on_exec(descriptor: &impl AsFd, closed: bool) -> io::Result<()> {
+    let flags = if closed { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+    fcntl(descriptor, FcntlArg::F_SETFD(flags))?;
+    Ok(())
+}
+
+/// The connection between these ends, if that is what the descriptor is, and it is still one.
+pub(super) fn connection(descriptor: OwnedFd, ends: &Ends) -> io::Result<std::net::TcpStream> {
+    let socket = Socket::from(descriptor);
+    let of = |address: SockAddr| address.as_socket();
+    if socket.r#type()? != Type::STREAM {
+        return Err(io::Error::other("its socket is none of TCP"));
+    }
+    let local = of(socket.local_addr()?);
+    let remote = of(socket.peer_addr().map_err(|error| io::Error::new(error.kind(), "its connection was closed"))?);
+    if (local, remote) != (Some(ends.local), Some(ends.remote)) {
+        return Err(io::Error::other("its socket has other ends"));
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Every TCP socket that a process before this one has left open, whatever it meant to say with it.
+pub(super) fn inherited_connections() -> Vec<OwnedFd> {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let numbers: Vec<RawFd> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let is_tcp = |number: &RawFd| {
+        let link = std::fs::read_link(format!("/proc/self/fd/{number}"));
+        link.is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
+    };
+    let sockets = numbers.into_iter().filter(is_tcp).filter_map(inherited);
+    sockets.filter(|socket| SockRef::from(socket).protocol().ok().flatten() == Some(Protocol::TCP)).collect()
 }
 
 /// How many octets were written and not yet acknowledged by the other side's TCP.
