@@ -7,11 +7,13 @@ use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ovn_bgpd::api::model::{
     Bfd, BfdTransition, DrainReport, Explain, Exposure, Learned, Neighbor, NeighborFamily, ReloadAction,
-    ReloadNeighbor, ReloadReport, Route, RouteNeighbor, Step, Summary, Wiring,
+    ReloadNeighbor, ReloadReport, Route, RouteNeighbor, Step, Summary, UpgradeNeighbor, UpgradeOrder, UpgradeReport,
+    Wiring,
 };
 use ovn_bgpd::api::{BindError, Server, Source, Unavailable};
 use ovn_bgpd::config::Api;
@@ -20,6 +22,13 @@ use tokio::sync::watch;
 /// A daemon made of constants.
 struct Fake {
     ready: bool,
+    upgrades: AtomicUsize,
+}
+
+impl Fake {
+    fn new(ready: bool) -> Self {
+        Self { ready, upgrades: AtomicUsize::new(0) }
+    }
 }
 
 fn neighbor() -> Neighbor {
@@ -93,6 +102,27 @@ impl Source for Fake {
         let problems = if dry_run { vec![] } else { vec!["c.toml:1:1: no".to_owned()] };
         Ok(ReloadReport { dry_run, accepted: dry_run, problems, neighbors: vec![neighbor], ..ReloadReport::default() })
     }
+    async fn upgrade(&self) -> Result<UpgradeOrder, Unavailable> {
+        // The first is refused, so that both answers are seen.
+        let accepted = self.upgrades.fetch_add(1, Ordering::Relaxed) > 0;
+        let problem = (!accepted).then(|| "/usr/bin/ovn-bgpd: No such file".to_owned());
+        Ok(UpgradeOrder { accepted, number: 1, problem, ..UpgradeOrder::default() })
+    }
+    async fn upgraded(&self) -> Result<UpgradeReport, Unavailable> {
+        let neighbor = |neighbor: &str, reason: Option<&str>| UpgradeNeighbor {
+            neighbor: neighbor.to_owned(),
+            kept: reason.is_none(),
+            reason: reason.map(str::to_owned),
+        };
+        Ok(UpgradeReport {
+            number: 1,
+            version: "2.0.0".to_owned(),
+            former_version: Some("1.0.0".to_owned()),
+            gap_seconds: Some(0.0125),
+            neighbors: vec![neighbor("10.0.1.1", None), neighbor("10.0.2.1", Some("its connection was closed"))],
+            ..UpgradeReport::default()
+        })
+    }
     async fn drain(&self, wait: Option<Duration>) -> Result<DrainReport, Unavailable> {
         let withdrawal_in_seconds = wait.map(|wait| wait.as_secs_f64());
         Ok(DrainReport { draining: true, changed: true, withdrawal_in_seconds })
@@ -123,7 +153,7 @@ impl Served {
         let server = runtime.block_on(Server::bind(&settings))?;
         let tcp = server.tcp_address().unwrap_or(tcp);
         let (stop, stopped) = watch::channel(false);
-        let task = runtime.spawn(server.run(Arc::new(Fake { ready }), stopped));
+        let task = runtime.spawn(server.run(Arc::new(Fake::new(ready)), stopped));
         Ok(Self { directory, runtime: Some(runtime), stop, tcp, task: Some(task) })
     }
 
@@ -241,6 +271,23 @@ fn explain_answers_with_its_exit_code() {
 }
 
 #[test]
+fn upgrade_says_what_came_of_it_or_why_nothing_did() {
+    let served = Served::new(true);
+    let refused = served.command(&["upgrade"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(stdout(&refused), "refused, everything goes on as before: /usr/bin/ovn-bgpd: No such file\n");
+    let done = served.command(&["upgrade"]);
+    assert_eq!(done.status.code(), Some(1), "a session was not kept");
+    let said = "version 2.0.0: 1 of 2 sessions taken over from version 1.0.0 after 12 ms\n\
+                NEIGHBOUR  SESSION   REASON\n\
+                10.0.1.1   kept\n\
+                10.0.2.1   restarts  its connection was closed\n";
+    assert_eq!(stdout(&done), said);
+    let json = served.command(&["upgrade", "--json"]);
+    assert_eq!(stdout(&json), format!("{}\n", served.http("GET", "/v1/upgrade").1));
+}
+
+#[test]
 fn reload_and_drain_act_and_say_so() {
     let served = Served::new(true);
     let dry = served.command(&["reload", "--dry-run"]);
@@ -259,7 +306,7 @@ fn reload_and_drain_act_and_say_so() {
 #[test]
 fn over_tcp_one_may_only_read() {
     let served = Served::new(true);
-    for path in ["/v1/reload", "/v1/drain", "/v1/undrain"] {
+    for path in ["/v1/reload", "/v1/upgrade", "/v1/drain", "/v1/undrain"] {
         let (status, body) = served.http("POST", path);
         assert_eq!(status, "HTTP/1.1 403 Forbidden");
         assert_eq!(body, r#"{"error":"only on the control socket"}"#);
@@ -403,8 +450,10 @@ fn the_manual_has_every_key() {
     see(serde_json::to_value(DrainReport::default()).unwrap());
     let neighbors = vec![ReloadNeighbor { neighbor: String::new(), action: ReloadAction::Add, changed: Vec::new() }];
     see(serde_json::to_value(ReloadReport { neighbors, ..ReloadReport::default() }).unwrap());
+    see(serde_json::to_value(UpgradeOrder::default()).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    see(serde_json::to_value(runtime.block_on(Fake { ready: true }.routes()).unwrap()).unwrap());
+    see(serde_json::to_value(runtime.block_on(Fake::new(true).upgraded()).unwrap()).unwrap());
+    see(serde_json::to_value(runtime.block_on(Fake::new(true).routes()).unwrap()).unwrap());
     for key in found {
         assert!(manual.contains(&format!("`{key}`")), "{key} is not in docs/api.md");
     }

@@ -253,7 +253,7 @@ fn the_manual_page_has_what_a_manual_page_has() {
         let quoted = format!(".SH \"{section}\"");
         assert!(page.lines().any(|l| l == format!(".SH {section}") || l == quoted), "{section} is not in\n{page}");
     }
-    for command in ["check", "plan", "show", "explain", "reload", "drain", "undrain", "migrate", "decode"] {
+    for command in ["check", "plan", "show", "explain", "reload", "upgrade", "drain", "undrain", "migrate", "decode"] {
         assert!(page.contains(&format!("ovn\\-bgpd\\-{command}(1)")) || page.contains(command), "{command}");
     }
 }

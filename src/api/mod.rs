@@ -18,15 +18,18 @@ pub(crate) use server::ErrorBody;
 pub use server::{Access, router};
 pub use socket::{BindError, Server};
 
-use model::{Bfd, DrainReport, Explain, Exposure, Learned, Neighbor, ReloadReport, Route, Summary, Wiring};
+use model::{
+    Bfd, DrainReport, Explain, Exposure, Learned, Neighbor, ReloadReport, Route, Summary, UpgradeOrder, UpgradeReport,
+    Wiring,
+};
 
 /// A part of the daemon could not answer (it is stopping, or stuck).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
-/// What the API asks of the daemon. Every method answers from current state and does not wait for the outside world, except the
-/// three that act.
+/// What the API asks of the daemon. Every method answers from current state and does not wait for the outside world, except those
+/// that act.
 pub trait Source: Send + Sync + 'static {
     /// The daemon in a few lines. Also answers `/readyz`.
     fn summary(&self) -> impl Future<Output = Result<Summary, Unavailable>> + Send;
@@ -51,6 +54,10 @@ pub trait Source: Send + Sync + 'static {
     fn drain(&self, wait: Option<Duration>) -> impl Future<Output = Result<DrainReport, Unavailable>> + Send;
     /// Brings traffic back.
     fn undrain(&self) -> impl Future<Output = Result<DrainReport, Unavailable>> + Send;
+    /// Asks the binary that is on disk now, and if it agrees lets the daemon go on in it.
+    fn upgrade(&self) -> impl Future<Output = Result<UpgradeOrder, Unavailable>> + Send;
+    /// How the daemon came to be.
+    fn upgraded(&self) -> impl Future<Output = Result<UpgradeReport, Unavailable>> + Send;
     /// Adds the daemon's own metrics (histograms, counters) to those the API derives from the state at every scrape. Metrics are
     /// handles: register clones.
     fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {

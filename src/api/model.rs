@@ -145,6 +145,8 @@ pub struct Neighbor {
     pub uptime_seconds: Option<f64>,
     /// How often the session was established.
     pub established_count: u64,
+    /// How long ago this process took the session over from one before it; `null`: the session came up here.
+    pub taken_over_seconds: Option<f64>,
     /// How often it was lost.
     pub lost_count: u64,
     /// Its BGP identifier.
@@ -554,6 +556,58 @@ pub enum ReloadAction {
     Add,
     /// The neighbour is gone.
     Remove,
+}
+
+/// What `upgrade` is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeOrder {
+    /// The daemon is about to go on in the binary on disk.
+    pub accepted: bool,
+    /// Version of that binary.
+    pub version: Option<String>,
+    /// The `number` of the [`UpgradeReport`] that says what came of it.
+    pub number: u64,
+    /// Why nothing happens.
+    pub problem: Option<String>,
+}
+
+/// How the daemon came to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeReport {
+    /// How many processes have handed over to the next since the daemon was started.
+    pub number: u64,
+    /// Version of this one.
+    pub version: String,
+    /// Version of the one before; `null`: it was started.
+    pub former_version: Option<String>,
+    /// How long ago that was.
+    pub seconds: Option<f64>,
+    /// How long nobody served the sessions.
+    pub gap_seconds: Option<f64>,
+    /// The sessions that were up then.
+    pub neighbors: Vec<UpgradeNeighbor>,
+    /// The last attempt failed.
+    pub failure: Option<UpgradeFailure>,
+}
+
+/// What became of a session when the daemon went on in another binary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeNeighbor {
+    /// Neighbour.
+    pub neighbor: String,
+    /// The session went on; else it ended without a NOTIFICATION (graceful restart) or as after a reload.
+    pub kept: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// Why the daemon did not go on in another binary, or its sessions did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeFailure {
+    /// The `number` that was to be.
+    pub number: u64,
+    /// In words.
+    pub reason: String,
 }
 
 /// What `drain` and `undrain` answer.

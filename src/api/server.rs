@@ -39,20 +39,23 @@ pub fn router<S: Source>(source: Arc<S>, access: Access) -> Router {
         .route("/v1/learned", get(|State(s): State<Arc<S>>| async move { answer(PATIENCE, s.learned()).await }))
         .route("/v1/exposures", get(|State(s): State<Arc<S>>| async move { answer(PATIENCE, s.exposures()).await }))
         .route("/v1/wiring", get(|State(s): State<Arc<S>>| async move { answer(PATIENCE, s.wiring()).await }))
+        .route("/v1/upgrade", get(|State(s): State<Arc<S>>| async move { answer(PATIENCE, s.upgraded()).await }))
         .route("/v1/bfd", get(|State(s): State<Arc<S>>| async move { answer(PATIENCE, s.bfd()).await }))
         .route("/v1/explain/{address}", get(explain::<S>))
         .route("/metrics", get(scrape::<S>))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::<S>));
     let acting = match access {
-        Access::Control => {
-            Router::new().route("/v1/reload", post(reload::<S>)).route("/v1/drain", post(drain::<S>)).route(
+        Access::Control => Router::new()
+            .route("/v1/reload", post(reload::<S>))
+            .route("/v1/upgrade", post(upgrade::<S>))
+            .route("/v1/drain", post(drain::<S>))
+            .route(
                 "/v1/undrain",
                 post(|State(s): State<Arc<S>>| async move { answer(PATIENCE_ACTING, s.undrain()).await }),
-            )
-        }
+            ),
         Access::ReadOnly => {
-            ["/v1/reload", "/v1/drain", "/v1/undrain"].into_iter().fold(Router::new(), |router, path| {
+            ["/v1/reload", "/v1/upgrade", "/v1/drain", "/v1/undrain"].into_iter().fold(Router::new(), |router, path| {
                 router.route(path, post(async || refuse(StatusCode::FORBIDDEN, "only on the control socket")))
             })
         }
@@ -125,6 +128,17 @@ async fn reload<S: Source>(State(source): State<Arc<S>>, Query(options): Query<R
         Ok(report) => {
             let status = if report.accepted { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
             (status, axum::Json(report)).into_response()
+        }
+        Err(error) => unavailable(&error),
+    }
+}
+
+/// 202 when the daemon is about to go on in the binary on disk, 422 when that refuses; the body is the same.
+async fn upgrade<S: Source>(State(source): State<Arc<S>>) -> Response {
+    match ask(PATIENCE_ACTING, source.upgrade()).await {
+        Ok(order) => {
+            let status = if order.accepted { StatusCode::ACCEPTED } else { StatusCode::UNPROCESSABLE_ENTITY };
+            (status, axum::Json(order)).into_response()
         }
         Err(error) => unavailable(&error),
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::model::{
     Bfd, BfdPackets, BfdTransition, Database, Explain, Exposure, Learned, Neighbor, ObjectState, ReloadAction,
-    ReloadReport, Route, RouteNeighbor, Summary, Wiring,
+    ReloadReport, Route, RouteNeighbor, Summary, UpgradeReport, Wiring,
 };
 
 /// Whether to colour.
@@ -248,6 +248,7 @@ fn neighbor_in_full(n: &Neighbor, paint: Paint) -> String {
     let tone = if n.uptime_seconds.is_some() { Tone::Good } else { Tone::Bad };
     let counts = format!("up {} times, lost {} times", n.established_count, n.lost_count);
     line("state", Some(format!("{} for {}, {counts}", paint.paint(tone, &n.state), ago(n.state_seconds))));
+    line("taken over", n.taken_over_seconds.map(|s| format!("{} ago, by an upgrade", ago(s))));
     line("shut down", n.shutdown.clone().map(|text| if text.is_empty() { "yes".to_owned() } else { text }));
     line("next attempt", n.next_attempt_seconds.map(|s| format!("in {}", ago(s))));
     line("router ID", n.router_id.clone());
@@ -532,6 +533,35 @@ pub fn reload(r: &ReloadReport, paint: Paint) -> String {
     }
     for change in &r.restart_needed {
         let _ = writeln!(out, "{}", paint.paint(Tone::Bad, &format!("needs a restart: {change}")));
+    }
+    out
+}
+
+/// `upgrade`.
+pub fn upgrade(r: &UpgradeReport, paint: Paint) -> String {
+    let mut out = String::new();
+    if let Some(failure) = &r.failure {
+        let head = if r.number == failure.number {
+            "the sessions were not taken over, they restart gracefully"
+        } else {
+            "not upgraded, everything goes on as before"
+        };
+        let _ = writeln!(out, "{}: {}", paint.paint(Tone::Bad, head), failure.reason);
+        return out;
+    }
+    let kept = r.neighbors.iter().filter(|neighbor| neighbor.kept).count();
+    let tone = if kept == r.neighbors.len() { Tone::Good } else { Tone::Bad };
+    let head = format!("version {}: {kept} of {} sessions taken over", r.version, r.neighbors.len());
+    let gap = r.gap_seconds.map(|gap| format!(" after {:.0} ms", gap * 1000.0)).unwrap_or_default();
+    let former = r.former_version.as_ref().map(|version| format!(" from version {version}")).unwrap_or_default();
+    let _ = writeln!(out, "{}{former}{gap}", paint.paint(tone, &head));
+    let mut grid = Grid::new(paint, &["NEIGHBOUR", "SESSION", "REASON"]);
+    for n in &r.neighbors {
+        let (tone, word) = if n.kept { (Tone::Good, "kept") } else { (Tone::Bad, "restarts") };
+        grid.row([n.neighbor.clone(), paint.paint(tone, word), n.reason.clone().unwrap_or_default()]);
+    }
+    if !r.neighbors.is_empty() {
+        out.push_str(&grid.finish(""));
     }
     out
 }

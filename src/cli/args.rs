@@ -88,6 +88,15 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have the daemon go on in the binary that is on disk now, with its sessions up; says per neighbour what came of it.
+    Upgrade {
+        /// Print JSON, as the API has it.
+        #[arg(long)]
+        json: bool,
+        /// Print what format of sessions this binary takes over, for a daemon that is about to go on in it.
+        #[arg(long, hide = true)]
+        format: bool,
+    },
     /// Move traffic away from this host before maintenance.
     Drain {
         /// How long neighbours are asked to look elsewhere (GRACEFUL_SHUTDOWN) before everything is withdrawn, such as `5s` or `0s`

@@ -15,7 +15,7 @@ const REST: &str = r#".SH "EXIT STATUS"
 Done, and the answer is yes where there is one.
 .TP
 1
-The command ran, and the answer is no: the configuration has an error, the address is not announced, the reload was refused.
+The command ran, and the answer is no: the configuration has an error, the address is not announced, the reload or the upgrade was refused, a session was not taken over.
 .TP
 2
 The command line is wrong.
@@ -29,6 +29,9 @@ The daemon stopped because of an error.
 .TP
 SIGHUP
 Reads the configuration again, as \fBovn\-bgpd reload\fR does.
+.TP
+SIGUSR2
+Goes on in the binary that is on disk now, as \fBovn\-bgpd upgrade\fR asks for: sessions stay up.
 .TP
 SIGTERM, SIGINT
 Ends the daemon. Wiring and learned routes stay in the kernel; neighbours keep our routes where graceful restart was agreed on,
@@ -60,6 +63,9 @@ Why this address is or is not announced from here.
 .TP
 \fBovn\-bgpd reload \-\-dry\-run\fR
 What a reload would do to each neighbour.
+.TP
+\fBovn\-bgpd upgrade\fR
+After another binary was installed: the daemon goes on in it, and no neighbour notices.
 .TP
 \fBovn\-bgpd migrate \-\-agent bgp\-agent.conf \-\-frr frr.conf > ovn\-bgpd.toml\fR
 A configuration that does what ovn\-bgp\-agent and FRR did.

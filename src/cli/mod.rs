@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done, and the answer is yes where there is one |
-//! | 1 | the command ran, and the answer is no: the configuration has an error, the address is not announced, the reload was refused |
+//! | 1 | the command ran, and the answer is no: the configuration has an error, the address is not announced, the reload or the upgrade was refused, a session was not taken over |
 //! | 2 | the command line is wrong |
 //! | 3 | the daemon cannot be reached or did not answer |
 //! | 4 | the daemon stopped because of an error |
@@ -55,6 +55,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Show { topic, json } => show::show(&cli.global.socket, topic, json, cli.global.verbose > 0),
         Command::Explain { address, json } => show::explain(&cli.global.socket, address, json),
         Command::Reload { dry_run, json } => show::reload(&cli.global.socket, dry_run, json),
+        Command::Upgrade { format: true, .. } => output::print(&format!("{}\n", bgp::driver::hand_over::FORMAT)),
+        Command::Upgrade { json, .. } => show::upgrade(&cli.global.socket, json),
         Command::Drain { wait, json } => show::drain(&cli.global.socket, wait, json),
         Command::Undrain { json } => show::undrain(&cli.global.socket, json),
         Command::Migrate { agent, frr } => migrate::run(agent.as_deref(), frr.as_deref()),

@@ -1,16 +1,16 @@
-//! The commands that ask the daemon: `show`, `explain`, `reload`, `drain`, `undrain`.
+//! The commands that ask the daemon: `show`, `explain`, `reload`, `upgrade`, `drain`, `undrain`.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::{Method, StatusCode};
 
 use super::args::Topic;
 use super::client::{Answer, ask};
 use super::output::{self, Failure};
-use crate::api::model::{DrainReport, Explain, ReloadReport, Summary};
+use crate::api::model::{DrainReport, Explain, ReloadReport, Summary, UpgradeOrder, UpgradeReport};
 use crate::api::text;
 use crate::config::duration;
 
@@ -63,6 +63,52 @@ pub(super) fn reload(socket: &Path, dry_run: bool, json: bool) -> Result<ExitCod
         output::print(&text::reload(&report, output::paint()))?;
     }
     Ok(if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How long the new process may take before it answers.
+const NEW_PROCESS: Duration = Duration::from_secs(60);
+/// How often it is asked.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Has the daemon go on in the binary on disk, and waits until that answers; exit code 1 when it was refused, or a session did not go on.
+pub(super) fn upgrade(socket: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let answer = ask(socket, Method::POST, "/v1/upgrade", &[StatusCode::ACCEPTED, StatusCode::UNPROCESSABLE_ENTITY])?;
+    let order: UpgradeOrder = answer.read()?;
+    if !order.accepted {
+        if json {
+            print_json(&answer)?;
+        } else {
+            let problem = order.problem.unwrap_or_default();
+            output::print(&format!("refused, everything goes on as before: {problem}\n"))?;
+        }
+        return Ok(ExitCode::FAILURE);
+    }
+    let until = Instant::now() + NEW_PROCESS;
+    loop {
+        match ask(socket, Method::GET, "/v1/upgrade", &[]) {
+            Ok(answer) => {
+                let report: UpgradeReport = answer.read()?;
+                let failed = report.failure.as_ref().is_some_and(|failure| failure.number == order.number);
+                if report.number == order.number || failed {
+                    if json {
+                        print_json(&answer)?;
+                    } else {
+                        output::print(&text::upgrade(&report, output::paint()))?;
+                    }
+                    let kept = report.failure.is_none() && report.neighbors.iter().all(|neighbor| neighbor.kept);
+                    return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+                }
+            }
+            // There is a moment in which nobody answers.
+            Err(Failure::Unreachable(_)) if Instant::now() < until => {}
+            Err(failure) => return Err(failure),
+        }
+        if Instant::now() >= until {
+            let why = format!("no answer of the new process within {} s; its log says more", NEW_PROCESS.as_secs());
+            return Err(Failure::Unreachable(why));
+        }
+        std::thread::sleep(AGAIN);
+    }
 }
 
 /// Moves traffic away.

@@ -16,6 +16,7 @@ use super::host_routes;
 use super::lock::Locks;
 use super::ovn::{Happened, Ovn, Refreshed};
 use super::speaker::Speaker;
+use super::upgrade;
 use crate::actuate::OpError;
 use crate::actuate::kernel::{Kernel, Marks, Scope as KernelScope};
 use crate::actuate::monitor::{Change, Monitor};
@@ -49,8 +50,21 @@ pub(super) struct Agent {
     look_at: Option<Instant>,
     queries: mpsc::Receiver<Query>,
     origination: Arc<Origination>,
+    /// How this process came to be.
+    pub(super) upgrade: upgrade::Record,
     /// Why it goes no further: told to, or (an error) not able to.
     outcome: Option<anyhow::Result<()>>,
+    /// What follows when it goes no further here.
+    pub(super) next: Option<Next>,
+}
+
+/// What is to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The end.
+    Stop,
+    /// Another binary.
+    Upgrade,
 }
 
 /// What woke the agent.
@@ -103,18 +117,26 @@ impl Agent {
             look_at: None,
             queries,
             origination: Arc::default(),
+            upgrade: upgrade::Record::default(),
             outcome: None,
+            next: None,
             started_with: Arc::clone(&config),
             config,
         })
     }
 
-    /// Runs until a signal ends it.
+    /// Answers whoever asks by another channel from now on.
+    pub(super) fn answer(&mut self, queries: mpsc::Receiver<Query>) {
+        self.queries = queries;
+    }
+
+    /// Runs until a signal ends it, or it is to go on in another binary.
     ///
     /// # Errors
     /// Something else has ended without being told to. Whoever started the daemon is to start it again.
-    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+    pub(super) async fn run(&mut self) -> anyhow::Result<Next> {
         let mut signals = Signals::new()?;
+        upgrade::heed_signals(true);
         self.monitor = self.open_monitor();
         self.refresh_host_routes();
         notify_ready();
@@ -129,7 +151,10 @@ impl Agent {
             let woken = self.wait(&mut signals).await;
             self.handle(woken).await;
             if let Some(outcome) = self.outcome.take() {
-                return outcome;
+                return outcome.map(|()| Next::Stop);
+            }
+            if let Some(next) = self.next.take() {
+                return Ok(next);
             }
         }
     }
@@ -499,14 +524,14 @@ mod tests {
         // Nothing is wired here that another daemon could be in the way of.
         let locks = Locks::take(&parse("")).unwrap();
         let config = parse(rest);
-        let speaker = speaker::start(&config).unwrap();
+        let (speaker, _) = speaker::start(&config, None).unwrap();
         Agent::new(config, locks, speaker, queries).unwrap()
     }
 
     #[tokio::test]
     async fn a_speaker_that_has_ended_ends_the_daemon_with_an_error() {
         let (_asked, queries) = mpsc::channel(1);
-        let agent = agent("", queries);
+        let mut agent = agent("", queries);
         agent.speaker.handle().shutdown(Shutdown::Stop(String::new())).await.unwrap();
         let outcome = timeout(PATIENCE, agent.run()).await.expect("it goes on without a speaker");
         assert!(outcome.is_err(), "nobody would start it again");
@@ -537,7 +562,7 @@ mod tests {
             };
             let answered = async { while look().await.is_some() {} };
             tokio::select! {
-                outcome = agent.run() => outcome.unwrap(),
+                outcome = agent.run() => drop(outcome.unwrap()),
                 in_time = timeout(PATIENCE, answered) => in_time.expect("it was not asked again"),
             }
         }

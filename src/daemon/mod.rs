@@ -8,14 +8,17 @@
 //!                     └── queries (state, explain, reload, drain) ◀── API task
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
+use crate::api::Source as _;
 use crate::config::Config;
 
 mod agent;
@@ -30,9 +33,12 @@ mod recorder;
 mod reload;
 mod source;
 mod speaker;
+mod upgrade;
 
-use agent::Agent;
+use agent::{Agent, Next, Query};
 use source::Daemon;
+use speaker::Speaker;
+use upgrade::Former;
 
 /// How long requests under way may take once the daemon stops.
 const API_GRACE: Duration = Duration::from_millis(500);
@@ -42,6 +48,7 @@ const API_GRACE: Duration = Duration::from_millis(500);
 /// # Errors
 /// What kept it from starting.
 pub fn run(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
+    let (former, program) = (Former::find(), upgrade::program());
     // One worker for the API; the agent itself runs on this thread, so that neither waits for the other.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -49,19 +56,19 @@ pub fn run(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config, record))
+    runtime.block_on(serve(config, record, former, &program.into()))
 }
 
-async fn serve(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
-    let (asked, queries) = mpsc::channel(64);
+async fn serve(config: Config, record: Option<&Path>, former: Former, program: &Arc<Path>) -> anyhow::Result<()> {
+    let settings = config.api.clone();
     // First of all: where a daemon is running already this fails, before its neighbours see a second speaker and take it for a
     // restart of the first (RFC 4724 §4.2).
-    let server = crate::api::Server::bind(&config.api).await?;
+    let server = crate::api::Server::bind(&settings).await?;
     let locks = lock::Locks::take(&config)?;
-    let speaker = speaker::start(&config)?;
-    let daemon = Daemon::new(asked, speaker.clone());
-    let (stop, stopped) = watch::channel(false);
-    let api = tokio::spawn(server.run(Arc::new(daemon), stopped));
+    let (speaker, sessions) = speaker::start(&config, former.speaker)?;
+    let mut upgraded = former.record;
+    upgraded.taken_over(&sessions);
+    let (mut api, queries) = Api::start(server, &speaker, program);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = process::id(),
@@ -74,15 +81,73 @@ async fn serve(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     if let Some(problem) = missing_capability(&config) {
         tracing::error!("{problem}");
     }
-    let mut agent = Agent::new(config, locks, speaker, queries)?;
+    let mut agent = Agent::new(config, locks, speaker.clone(), queries)?;
     if let (Some(path), Some(ovn)) = (record, &mut agent.ovn) {
-        ovn.record(path).with_context(|| format!("cannot record into {}", path.display()))?;
+        let path = recording(path, upgraded.number);
+        ovn.record(&path).with_context(|| format!("cannot record into {}", path.display()))?;
     }
-    let outcome = agent.run().await;
-    // The socket's file goes with the server.
-    drop(stop);
-    let _ = tokio::time::timeout(API_GRACE, api).await;
-    outcome
+    agent.upgrade = upgraded;
+    if let Some(left) = former.drain {
+        agent.reconciler.drain(Instant::now(), left);
+    }
+    loop {
+        let outcome = agent.run().await;
+        // The socket's file goes with the server.
+        api.stop().await;
+        if !matches!(outcome, Ok(Next::Upgrade)) {
+            return outcome.map(drop);
+        }
+        agent.leave(program).await;
+        let server = crate::api::Server::bind(&settings).await?;
+        let (again, queries) = Api::start(server, &speaker, program);
+        api = again;
+        agent.answer(queries);
+    }
+}
+
+/// Each process records into a file of its own.
+fn recording(path: &Path, number: u64) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// The API while it is served.
+struct Api {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    signals: JoinHandle<()>,
+}
+
+impl Api {
+    /// Serves, and answers the other end of the way to the agent.
+    fn start(server: crate::api::Server, speaker: &Speaker, program: &Arc<Path>) -> (Self, mpsc::Receiver<Query>) {
+        let (asked, queries) = mpsc::channel(64);
+        let (stop, stopped) = watch::channel(false);
+        let daemon = Arc::new(Daemon::new(asked, speaker.clone(), Arc::clone(program)));
+        // Before anybody can send it: it ends a process that does not listen to it.
+        let signals = tokio::spawn(upgrade_by_signal(signal(SignalKind::user_defined2()), Arc::downgrade(&daemon)));
+        (Self { stop, task: tokio::spawn(server.run(daemon, stopped)), signals }, queries)
+    }
+
+    async fn stop(self) {
+        self.signals.abort();
+        drop(self.stop);
+        let _ = tokio::time::timeout(API_GRACE, self.task).await;
+    }
+}
+
+/// SIGUSR2 asks for what `upgrade` asks for. Whatever follows is in the log.
+async fn upgrade_by_signal(signal: std::io::Result<Signal>, daemon: Weak<Daemon>) {
+    let Ok(mut signal) = signal else { return };
+    while signal.recv().await.is_some() {
+        let Some(daemon) = daemon.upgrade() else { return };
+        // The agent is gone, and this process with it.
+        let _ = daemon.upgrade().await;
+    }
 }
 
 /// What this process may not do although the configuration wants it, and how to grant it. Ports, passwords and router

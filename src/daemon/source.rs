@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,10 @@ use super::fib::Fib;
 use super::fib_memory::Memory;
 use super::ovn::Link;
 use super::speaker::Speaker;
+use super::upgrade;
 use crate::api::model::{
     Bfd, Chassis, Database, DrainReport, Explain, Exposure, ExposureCounts, Learned, Neighbor, NeighborCounts,
-    ObjectState, ReloadReport, Route, RouteCounts, RouteNeighbor, Step, Summary, Wiring,
+    ObjectState, ReloadReport, Route, RouteCounts, RouteNeighbor, Step, Summary, UpgradeOrder, UpgradeReport, Wiring,
 };
 use crate::api::{Source, Unavailable};
 use crate::config::Config;
@@ -30,13 +32,15 @@ use crate::desired::wiring::Key;
 pub(super) struct Daemon {
     agent: mpsc::Sender<Query>,
     speaker: Speaker,
+    /// The binary this process came from.
+    program: Arc<Path>,
     /// What BFD said when it was last asked, for the metrics of the same scrape.
     bfd: Mutex<Snapshot>,
 }
 
 impl Daemon {
-    pub(super) fn new(agent: mpsc::Sender<Query>, speaker: Speaker) -> Self {
-        Self { agent, speaker, bfd: Mutex::default() }
+    pub(super) fn new(agent: mpsc::Sender<Query>, speaker: Speaker, program: Arc<Path>) -> Self {
+        Self { agent, speaker, program, bfd: Mutex::default() }
     }
 
     async fn ask<T: Send + 'static>(
@@ -131,6 +135,23 @@ impl Source for Daemon {
 
     async fn reload(&self, dry_run: bool) -> Result<ReloadReport, Unavailable> {
         self.ask(move |agent| agent.reload(dry_run)).await
+    }
+
+    async fn upgrade(&self) -> Result<UpgradeOrder, Unavailable> {
+        let file = self.ask(|agent| agent.config.file.clone()).await?;
+        let program = self.program.clone();
+        let asked = tokio::task::spawn_blocking(move || upgrade::preflight(&program, &file));
+        match asked.await.map_err(|error| Unavailable(error.to_string()))? {
+            Ok(version) => self.ask(move |agent| agent.begin_upgrade(version)).await,
+            Err(problem) => {
+                tracing::warn!(problem, "not upgraded");
+                Ok(UpgradeOrder { problem: Some(problem), ..UpgradeOrder::default() })
+            }
+        }
+    }
+
+    async fn upgraded(&self) -> Result<UpgradeReport, Unavailable> {
+        self.ask(|agent| agent.upgrade.report()).await
     }
 
     async fn drain(&self, wait: Option<Duration>) -> Result<DrainReport, Unavailable> {

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use bgp::driver::hand_over::{Inheritance, Inherited};
 use bgp::driver::{Gone, Handle};
 use bgp::rib::RouteSet;
 use bgp::speaker::{self, Shutdown};
@@ -23,16 +24,22 @@ pub(super) fn seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// Starts the speaker on its own thread.
-pub(super) fn start(config: &Config) -> std::io::Result<Speaker> {
+/// Starts the speaker on its own thread; with what a process before this one has left, if it has, and what became of that.
+pub(super) fn start(config: &Config, former: Option<Inheritance>) -> std::io::Result<(Speaker, Vec<Inherited>)> {
     let mut driver = config.driver();
     if let Some(graceful) = &mut driver.speaker.graceful_restart {
         // The wiring of a former run stays in the kernel and on the bridges, so forwarding went on meanwhile. Where there was no
         // former run the peer has nothing to keep, and the bit means nothing (RFC 4724 §3).
         graceful.restarted = true;
     }
-    let (handle, _thread) = bgp::driver::spawn(driver)?;
-    Ok(Speaker { handle })
+    let (handle, inherited) = match former {
+        Some(former) => {
+            let (handle, _thread, inherited) = bgp::driver::spawn_heir(driver, former)?;
+            (handle, inherited)
+        }
+        None => (bgp::driver::spawn(driver)?.0, Vec::new()),
+    };
+    Ok((Speaker { handle }, inherited))
 }
 
 impl Speaker {
@@ -119,6 +126,7 @@ fn neighbor(n: speaker::Neighbor) -> model::Neighbor {
         state: n.state.to_owned(),
         state_seconds: n.state_seconds,
         uptime_seconds: n.uptime_seconds,
+        taken_over_seconds: n.taken_over_seconds,
         established_count: n.established_count,
         lost_count: n.lost_count,
         router_id: n.router_id,
