@@ -164,7 +164,8 @@ pub(super) fn program() -> PathBuf {
 /// Asks a binary whether it would take over, and answers its version. `Err`: why not, for the operator.
 pub(super) fn preflight(program: &Path, config: &Path) -> Result<String, String> {
     let version = ask(program, &["--version".as_ref()])?;
-    let version = version.split_whitespace().last().unwrap_or("?").to_owned();
+    let version = version.trim().strip_prefix(concat!(env!("CARGO_PKG_NAME"), " "));
+    let version = version.ok_or_else(|| format!("{} is another program", program.display()))?.to_owned();
     let restart = "a restart is what remains";
     let format = ask(program, &["upgrade".as_ref(), "--format".as_ref()])
         .map_err(|_| format!("version {version} takes no sessions over; {restart}"))?;
@@ -323,7 +324,6 @@ mod tests {
             problem("/nowhere/ovn-bgpd")
         );
         assert!(problem("/etc/passwd").contains("Permission denied"), "{}", problem("/etc/passwd"));
-        // It has a version, and knows nothing of sessions.
-        assert!(problem("/bin/cat").contains("takes no sessions over"), "{}", problem("/bin/cat"));
+        assert!(problem("/bin/cat").contains("another program"), "{}", problem("/bin/cat"));
     }
 }
