@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bgp::rib::{Origination, RouteSet};
 use bgp::rng::Rng;
 use bgp::speaker::{
-    AddPath, ConnId, Ends, Event, GracefulRestart, Input, Output, PeerAddress, PeerConfig, RemoteAs, Speaker,
+    AddPath, ConnId, Ends, Event, GracefulRestart, HandOver, Input, Output, PeerAddress, PeerConfig, RemoteAs, Speaker,
     SpeakerConfig,
 };
 use bgp::types::{Families, Prefix};
@@ -372,7 +372,7 @@ impl World {
     /// One thing that may go wrong, or just happen.
     fn disturb(&mut self) {
         let (node, other) = self.two();
-        match self.below(10) {
+        match self.below(12) {
             0..=3 => {
                 let routes = self.random_routes(node);
                 self.set_routes(node, routes);
@@ -395,6 +395,7 @@ impl World {
                 self.nodes[node].speaker.reset_peer(self.now, &peer, "because");
                 self.settle(node);
             }
+            9 | 10 => self.hand_over(node),
             _ => {
                 let peer = PeerAddress::Numbered(address(other).into());
                 let old = self.nodes[node].speaker.peers().find(|p| p.address == peer).unwrap();
@@ -405,6 +406,64 @@ impl World {
         }
         let pause = Duration::from_millis(self.below(6000));
         self.run(pause);
+    }
+
+    /// Another process takes over, after a moment in which nobody is there. What could not be handed over is closed without a word.
+    fn hand_over(&mut self, node: usize) {
+        let (by_conn, then) = (self.by_conn.clone(), self.now);
+        let number = |conn: ConnId| {
+            let (pipe, side) = by_conn.get(&(node, conn)).ok_or("it has no connection")?;
+            Ok(i32::try_from(2 * pipe + side).unwrap())
+        };
+        let state = self.nodes[node].speaker.hand_over(then, number);
+        let text = serde_json::to_string(&state).unwrap();
+        let connections: Vec<_> = by_conn.iter().filter(|((of, _), _)| *of == node).map(|(_, at)| *at).collect();
+        let handed: Vec<_> = state.sockets().map(|(number, _)| usize::try_from(number).unwrap()).collect();
+        self.nodes[node].speaker = Speaker::new(SpeakerConfig::new(asn(node), address(node)), 0);
+        let was_stuck = std::mem::replace(&mut self.nodes[node].stuck, true);
+        for (pipe, side) in connections.into_iter().filter(|(pipe, side)| !handed.contains(&(2 * pipe + side))) {
+            self.abandon(pipe, side);
+        }
+        let gap = Duration::from_millis(self.below(1500));
+        self.run(gap);
+        let mut state: HandOver = serde_json::from_str(&text).unwrap();
+        for number in &handed {
+            if self.pipes[number / 2].ends[number % 2].is_none() {
+                state.give_up(i32::try_from(*number).unwrap(), "its connection was closed");
+            }
+        }
+        let (speaker, adoptions) = Speaker::adopt(self.now, then, state, self.rng.next());
+        self.nodes[node].speaker = speaker;
+        self.nodes[node].stuck = was_stuck;
+        for adoption in adoptions {
+            let Ok((conn, number)) = adoption.outcome else { continue };
+            let number = usize::try_from(number).unwrap();
+            self.by_conn.retain(|_, at| *at != (number / 2, number % 2));
+            self.by_conn.insert((node, conn), (number / 2, number % 2));
+            self.pipes[number / 2].ends[number % 2] = Some((node, conn));
+        }
+        self.settle(node);
+        let routes = Arc::clone(&self.nodes[node].routes);
+        if self.below(2) == 0 {
+            // Not everything is known at first.
+            let some = routes.routes().iter().filter(|_| self.rng.next().is_multiple_of(2)).cloned();
+            let some: RouteSet = some.collect();
+            self.nodes[node].speaker.set_routes(Arc::new(some.partial()));
+            self.settle(node);
+        }
+        self.nodes[node].speaker.set_routes(routes);
+        self.settle(node);
+        for number in handed {
+            self.read(number / 2, number % 2);
+        }
+    }
+
+    /// Closes one end from outside.
+    fn abandon(&mut self, pipe: usize, side: usize) {
+        if let Some(of) = self.pipes[pipe].ends[side].take() {
+            self.by_conn.remove(&of);
+            self.carry(pipe, 1 - side, Carried::Fin);
+        }
     }
 
     /// Everything works again.
@@ -495,6 +554,38 @@ fn two_that_dial_each_other_at_once_end_up_with_one_session() {
         let events: Vec<_> = world.nodes.iter().map(|n| &n.events).collect();
         assert_eq!((up(&world.nodes[0]), up(&world.nodes[1])), (1, 1), "seed {seed}: {events:#?}");
         assert_eq!(world.by_conn.len(), 2, "seed {seed}: more than one connection is left");
+    }
+}
+
+/// Every few seconds one of two goes on in another process, and the other never knows.
+#[test]
+fn who_goes_on_in_another_process_is_not_missed_and_says_nothing_twice() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 2);
+        world.run(Duration::from_secs(3));
+        for node in 0..2 {
+            let routes = world.random_routes(node);
+            world.set_routes(node, routes);
+        }
+        world.run(Duration::from_secs(1));
+        let told = |world: &World, of: usize| world.nodes[of].speaker.neighbors(world.now)[0].messages.updates_received;
+        for round in 0..10 {
+            let node = usize::try_from(world.below(2)).unwrap();
+            let before = told(&world, 1 - node);
+            world.hand_over(node);
+            world.run(Duration::from_secs(3));
+            assert_eq!(told(&world, 1 - node), before, "seed {seed}, round {round}: there is no news");
+            let routes = world.random_routes(node);
+            world.set_routes(node, routes);
+            let pause = Duration::from_millis(500 + world.below(4000));
+            world.run(pause);
+            world.check(&format!("seed {seed}, round {round}"));
+        }
+        for node in &world.nodes {
+            let ups = node.events.iter().filter(|event| matches!(event, Event::Up { .. })).count();
+            assert_eq!(ups, 1, "seed {seed}: {:#?}", node.events);
+            assert!(!node.events.iter().any(|event| matches!(event, Event::Down { .. })), "seed {seed}: {:#?}", node.events);
+        }
     }
 }
 
