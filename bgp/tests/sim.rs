@@ -584,7 +584,11 @@ fn who_goes_on_in_another_process_is_not_missed_and_says_nothing_twice() {
         for node in &world.nodes {
             let ups = node.events.iter().filter(|event| matches!(event, Event::Up { .. })).count();
             assert_eq!(ups, 1, "seed {seed}: {:#?}", node.events);
-            assert!(!node.events.iter().any(|event| matches!(event, Event::Down { .. })), "seed {seed}: {:#?}", node.events);
+            assert!(
+                !node.events.iter().any(|event| matches!(event, Event::Down { .. })),
+                "seed {seed}: {:#?}",
+                node.events
+            );
         }
     }
 }

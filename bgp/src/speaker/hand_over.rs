@@ -268,6 +268,8 @@ impl Peer {
         let mut connection = Connection::new(ends);
         connection.send = negotiated.send.clone();
         connection.inbox.extend_from_slice(&handed.inbox.0);
+        // Until its TCP is asked.
+        connection.acknowledged = false;
         self.connections.insert(conn, connection);
         self.state_since = since;
         let mut adj_in = AdjIn::new(self.import_context(&ends, &negotiated));

@@ -9,6 +9,7 @@ use crate::rib::{AdjOut, ExportContext, Origination};
 use crate::types::{Families, Family, Prefix};
 use crate::wire::{self, AsPath, Attributes, Capability, Context, Message, Nlri, Notification, Open, Origin, Update};
 
+mod hand_over;
 mod links;
 mod ranges;
 
