@@ -10,10 +10,12 @@
 )]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::driver::{Config, Handle, spawn};
+use bgp::driver::hand_over::Inheritance;
+use bgp::driver::{Config, Handle, spawn, spawn_heir};
 use bgp::rib::{Origination, RouteSet};
 use bgp::speaker::{Event, PeerAddress, PeerConfig, RemoteAs, Secret, Shutdown, SpeakerConfig};
 use bgp::types::Prefix;
@@ -307,4 +309,119 @@ async fn a_peer_that_takes_nothing_runs_into_the_send_hold_timer() {
     let state = timeout(3 * PATIENCE, watched).await.expect("the timer was started again and again");
     assert_eq!(state, "Established");
     a.shutdown(Shutdown::Stop(String::new())).await.unwrap();
+}
+
+/// Two speakers that have told each other everything, with a password.
+async fn two_in_step(first: u8) -> (Handle, Handle, Config) {
+    let port = free_port();
+    let with_password = |config: Config| Config {
+        peers: config
+            .peers
+            .into_iter()
+            .map(|peer| PeerConfig { password: Some(Secret::new("between us")), ..peer })
+            .collect(),
+        ..config
+    };
+    let config = |host, peer| with_password(config(host, peer, port));
+    let (a, _) = spawn(config(first, first + 1)).unwrap();
+    let (b, _) = spawn(config(first + 1, first)).unwrap();
+    a.set_routes(routes(&["192.0.2.1/32", "2001:db8::1/128"]));
+    b.set_routes(routes(&["0.0.0.0/0"]));
+    wait_learned(&a, &["0.0.0.0/0"]).await;
+    wait_learned(&b, &["192.0.2.1/32", "2001:db8::1/128"]).await;
+    let told_all = async || {
+        let all = [a.neighbors().await.unwrap().remove(0), b.neighbors().await.unwrap().remove(0)];
+        all.iter().flat_map(|neighbor| &neighbor.families).all(|f| f.end_of_rib_sent && f.end_of_rib_received)
+    };
+    let ended = async { while !told_all().await {} };
+    timeout(PATIENCE, ended).await.expect("End-of-RIB did not come");
+    (a, b, config(first, first + 1))
+}
+
+#[tokio::test]
+async fn a_session_goes_on_with_another_speaker_and_the_peer_never_knows() {
+    let (a, b, config) = two_in_step(31).await;
+    let before = b.neighbors().await.unwrap().remove(0);
+    let leaving = a.hand_over().await.unwrap();
+    leaving.stay_open().unwrap();
+    let (text, at) = (serde_json::to_string(&leaving.state).unwrap(), leaving.at);
+    // As after an exec: nobody owns the sockets, and the first speaker does nothing more.
+    std::mem::forget(leaving);
+    let inheritance = Inheritance { state: serde_json::from_str(&text).unwrap(), at };
+    let (heir, _, inherited) = spawn_heir(config, inheritance).unwrap();
+    assert_eq!(inherited.iter().map(|session| session.outcome.clone()).collect::<Vec<_>>(), [Ok(())]);
+    wait_learned(&heir, &["0.0.0.0/0"]).await;
+    heir.set_routes(routes(&["192.0.2.1/32", "2001:db8::1/128"]));
+    let ours = heir.neighbors().await.unwrap().remove(0);
+    assert_eq!((ours.state, ours.established_count, ours.taken_over_seconds.is_some()), ("Established", 1, true));
+    heir.set_routes(routes(&["192.0.2.2/32", "2001:db8::1/128"]));
+    wait_learned(&b, &["192.0.2.2/32", "2001:db8::1/128"]).await;
+    b.set_routes(routes(&["0.0.0.0/0", "::/0"]));
+    wait_learned(&heir, &["0.0.0.0/0", "::/0"]).await;
+    let after = b.neighbors().await.unwrap().remove(0);
+    assert_eq!((after.established_count, after.lost_count, after.remote_endpoint), (1, 0, before.remote_endpoint));
+    assert_eq!(after.messages.updates_received - before.messages.updates_received, 2, "one withdrawn, one announced");
+}
+
+#[tokio::test]
+async fn who_does_not_leave_after_all_goes_on_as_if_nothing_had_been() {
+    let (a, b, _) = two_in_step(33).await;
+    let leaving = a.hand_over().await.unwrap();
+    leaving.stay_open().unwrap();
+    a.set_routes(routes(&["192.0.2.2/32"]));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(b.watch_learned().borrow().len(), 2, "nothing is said meanwhile");
+    drop(leaving);
+    wait_learned(&b, &["192.0.2.2/32"]).await;
+    let neighbor = b.neighbors().await.unwrap().remove(0);
+    assert_eq!((neighbor.state, neighbor.established_count, neighbor.lost_count), ("Established", 1, 0));
+}
+
+#[tokio::test]
+async fn a_session_in_the_middle_of_a_message_is_not_handed_over_and_holds_up_nobody_for_long() {
+    let port = free_port();
+    let config = config(35, 36, port);
+    let peers = config.peers.into_iter().map(|peer| PeerConfig { passive: true, ..peer }).collect();
+    let (a, _thread) = spawn(Config { peers, ..config }).unwrap();
+    a.listeners().await.unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.bind((address(36), 0).into()).unwrap();
+    let stream = socket.connect((address(35), port).into()).await.unwrap();
+    open_session(&stream, 65036, address(36)).await;
+    a.set_routes(many_octets());
+    let begun = Instant::now();
+    let leaving = timeout(PATIENCE, a.hand_over()).await.unwrap().unwrap();
+    assert_eq!(leaving.state.sockets().count(), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(900), "it might have made it: {:?}", begun.elapsed());
+    drop(leaving);
+    assert_eq!(a.neighbors().await.unwrap()[0].state, "Established");
+}
+
+/// Sockets are taken only where they are what the state says.
+#[tokio::test]
+async fn a_socket_that_is_none_or_somebody_elses_is_not_taken() {
+    let (a, _b, config) = two_in_step(37).await;
+    let leaving = a.hand_over().await.unwrap();
+    let (number, _) = leaving.state.sockets().next().unwrap();
+    let text = serde_json::to_string(&leaving.state).unwrap();
+    let pattern = format!("\"socket\":{number}");
+    assert!(text.contains(&pattern));
+    let outcome = |number: i32| {
+        let text = text.replace(&pattern, &format!("\"socket\":{number}"));
+        let inheritance = Inheritance { state: serde_json::from_str(&text).unwrap(), at: leaving.at };
+        let (heir, _, mut inherited) = spawn_heir(Config { listen: vec![], ..config.clone() }, inheritance).unwrap();
+        let _ = heir;
+        inherited.remove(0).outcome.unwrap_err()
+    };
+    assert!(outcome(number).contains("not left open"), "it is ours still");
+    assert!(outcome(-1).contains("not left open"));
+    let no_socket = bgp::driver::hand_over::keep(b"no socket").unwrap().into_raw_fd();
+    let why = outcome(no_socket);
+    assert!(why.contains("non-socket"), "{why}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    nix::fcntl::fcntl(&other, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    let why = outcome(other.into_raw_fd());
+    assert!(why.contains("other ends"), "{why}");
 }

@@ -394,6 +394,8 @@ enum Step {
     Fill(usize),
     Refresh(Family),
     Reconfigure(bool, bool),
+    /// In another process, as soon as everything is said.
+    HandOver,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -404,6 +406,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => prop_oneof![1..12_000_usize, Just(100_000)].prop_map(Step::Fill),
         1 => prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)].prop_map(Step::Refresh),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(list, gshut)| Step::Reconfigure(list, gshut)),
+        1 => Just(Step::HandOver),
     ]
 }
 
@@ -492,6 +495,22 @@ proptest! {
                     marks_due |= peer.heard.contains(if family == Family::Ipv4 { '4' } else { '6' });
                 }
                 Step::Reconfigure(list, gshut) => out.reconfigure(policy(&base, list, gshut)),
+                Step::HandOver => {
+                    let Some(routes) = last.take() else { continue };
+                    peer.drain(&mut out, 65536);
+                    // Nothing is shared with what was before.
+                    let again: Arc<RouteSet> = Arc::new(
+                        routes.routes().iter().map(|(p, o)| (*p, Arc::new(Origination::clone(o)))).collect(),
+                    );
+                    let digests = Family::ALL.map(|family| out.digest(family));
+                    let complete = out.end_of_rib_sent();
+                    let (heir, anew) = AdjOut::told(out.context().clone(), Arc::clone(&again), complete, |family| {
+                        Some(digests[usize::from(family == Family::Ipv6)].clone())
+                    });
+                    prop_assert_eq!(anew, Families::NONE);
+                    prop_assert!(!heir.pending());
+                    (out, last) = (heir, Some(again));
+                }
             }
             let told: Vec<_> = out.routes().map(|(p, a, n)| (p, (a.clone(), n))).collect();
             prop_assert_eq!(told, Vec::from_iter(peer.routes.clone()), "we know what the peer knows");
