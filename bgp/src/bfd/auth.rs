@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 
 use super::Discard;
 use super::packet::MANDATORY_LEN;
+use super::session::HandedAuth;
 
 /// Auth Type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AuthKind {
     /// 1: the password in the clear.
     SimplePassword,
@@ -73,7 +75,7 @@ impl AuthKind {
 const DIGEST_AT: usize = 8;
 
 /// Usable keys, as both ends are configured with.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     kind: AuthKind,
     /// By Auth Key ID; all are accepted, which is how a new one is brought in.
@@ -139,9 +141,15 @@ impl Auth {
         self.keys.kind
     }
 
-    /// The last sequence number received, for a session that is taken over.
-    pub const fn set_received_sequence(&mut self, sequence: Option<u32>) {
-        self.received_sequence = sequence;
+    /// What somebody else needs to go on, besides the keys.
+    pub const fn hand_over(&self) -> HandedAuth {
+        let Self { keys, send_sequence, received_sequence } = self;
+        HandedAuth { kind: keys.kind, send_sequence: *send_sequence, received_sequence: *received_sequence }
+    }
+
+    /// Goes on with the sequence numbers of somebody else.
+    pub const fn take_over(&mut self, handed: HandedAuth) {
+        (self.send_sequence, self.received_sequence) = (handed.send_sequence, handed.received_sequence);
     }
 
     /// Octets of the section we send.

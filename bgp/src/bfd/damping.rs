@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Failures that cost nothing.
 const FREE: u32 = 3;
 /// The first wait; each failure more doubles it.
@@ -19,7 +21,29 @@ pub struct Damping {
     last: Option<Instant>,
 }
 
+/// What is remembered, for somebody else to go on with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedDamping {
+    /// How often the path has failed.
+    pub failures: u32,
+    /// Time since the last failure.
+    pub last: Option<Duration>,
+}
+
 impl Damping {
+    /// What somebody else needs to go on.
+    pub fn hand_over(&self, now: Instant) -> HandedDamping {
+        let last = self.last.map(|at| now.saturating_duration_since(at));
+        HandedDamping { failures: self.failures, last }
+    }
+
+    /// Goes on with what somebody else remembered so long ago.
+    pub fn take_over(now: Instant, handed: HandedDamping, gap: Duration) -> Self {
+        let HandedDamping { failures, last } = handed;
+        let last = last.map(|age| now.checked_sub(age.saturating_add(gap)).unwrap_or(now));
+        Self { failures, last }
+    }
+
     /// The path has failed. Answers whether its return will have to wait.
     pub fn failed(&mut self, now: Instant) -> bool {
         self.forget(now);
@@ -65,5 +89,18 @@ mod tests {
         assert_eq!(damping.wait(now + CALM / 2), LONGEST);
         assert_eq!(damping.wait(now + CALM), Duration::ZERO, "five quiet minutes are enough");
         assert!(!damping.failed(now + CALM));
+    }
+    #[test]
+    fn who_takes_over_remembers_as_much() {
+        let now = Instant::now();
+        let mut damping = Damping::default();
+        for _ in 0..5 {
+            damping.failed(now);
+        }
+        let minute = Duration::from_mins(1);
+        let handed = damping.hand_over(now + minute);
+        assert_eq!(handed, HandedDamping { failures: 5, last: Some(minute) });
+        let heir = Damping::take_over(now + minute * 2, handed, minute);
+        assert_eq!(heir, damping);
     }
 }

@@ -19,14 +19,16 @@ pub mod packet;
 pub mod session;
 pub mod table;
 
+use serde::{Deserialize, Serialize};
+
 pub use auth::{Auth, AuthKind, Keys};
 pub use pace::{Lateness, Punctuality};
 pub use packet::{Diagnostic, Packet, State};
-pub use session::{Change, Session, SessionConfig, Transition};
-pub use table::{Arrival, Output, SessionKey, Table};
+pub use session::{Change, HandedAuth, HandedSession, Lapse, Session, SessionConfig, Transition};
+pub use table::{Arrival, HandedEntry, Output, SessionKey, Table};
 
 /// Why a packet was dropped. Each is a rule of RFC 5880 §6.8.6, RFC 5881 §5 or RFC 5880 §6.7, in the order they are applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Discard {
     /// The payload cannot hold the mandatory section.

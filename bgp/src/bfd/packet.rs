@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::Discard;
 
 /// Octets of the mandatory section.
 pub const MANDATORY_LEN: usize = 24;
 
 /// Session states (RFC 5880 §4.1 Sta).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum State {
     /// 0.
     AdminDown,
@@ -38,7 +40,7 @@ impl fmt::Display for State {
 }
 
 /// Why the sender's session last changed to another state than Up (RFC 5880 §4.1 Diag). Values above 8 are reserved and kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Diagnostic(pub u8);
 
 impl Diagnostic {

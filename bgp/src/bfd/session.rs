@@ -24,11 +24,17 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Discard;
 use super::auth::{Auth, AuthKind, Keys};
 use super::pace::Pace;
 use super::packet::{Diagnostic, Packet, State};
 use crate::rng::Rng;
+
+mod hand_over;
+
+pub use hand_over::{HandedAuth, HandedSession, Lapse};
 
 /// While the session is not up, neither side may ask to send faster (RFC 5880 §6.8.3).
 pub const SLOW: Duration = Duration::from_secs(1);
@@ -44,7 +50,7 @@ const SPREAD: (u32, u32) = (750, 900);
 const TOGETHER: u32 = 32;
 
 /// What a session aims for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionConfig {
     /// Desired Min TX Interval while up.
     pub transmit_interval: Duration,
@@ -171,17 +177,6 @@ impl Session {
             answer_poll: false,
             news: false,
             changes: VecDeque::new(),
-        }
-    }
-
-    /// Takes over a session another process has kept: its state and the peer's discriminator. Meant for a hand-over, and for
-    /// judging single packets.
-    pub const fn resume(&mut self, state: State, remote_discriminator: u32) {
-        self.state = state;
-        self.remote_discriminator = remote_discriminator;
-        if matches!(state, State::Up) {
-            self.desired_min_tx = self.config.transmit_interval;
-            self.desired_min_tx_in_use = self.config.transmit_interval;
         }
     }
 

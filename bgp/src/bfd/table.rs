@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use super::Discard;
 use super::auth::{Auth, Keys};
 use super::pace::Punctuality;
 use super::packet::{Diagnostic, Packet, State};
-use super::session::{Change, Session, SessionConfig, Transition};
+use super::session::{Change, HandedSession, Lapse, Session, SessionConfig, Transition};
 use crate::rng::Rng;
 
 /// Who a session is with. The interface is part of it: the same link-local address on several ports is normal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionKey {
     /// The peer's address.
     pub peer: IpAddr,
@@ -45,7 +47,7 @@ pub enum Output {
 }
 
 /// Counters of a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Packets sent.
     pub sent: u64,
@@ -96,6 +98,23 @@ pub struct Seen<'a> {
     pub punctuality: Punctuality,
     /// When its state last changed.
     pub since: Instant,
+}
+
+/// A session that is handed over, with what was counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedEntry {
+    /// Which.
+    pub key: SessionKey,
+    /// The machine.
+    pub session: HandedSession,
+    /// What was counted.
+    pub counters: Counters,
+    /// Packets that named the session and were dropped, by rule.
+    pub discards: Vec<(Discard, u64)>,
+    /// How often it changed to a state, and for what reason.
+    pub transitions: Vec<(State, Diagnostic, u64)>,
+    /// Time since its state last changed.
+    pub since: Duration,
 }
 
 /// All sessions of a host.
@@ -160,6 +179,47 @@ impl Table {
             since: now,
         };
         self.sessions.insert(key, entry);
+    }
+
+    /// All sessions, for somebody else to go on with. To be called after [`Table::tick`], for what became of them is not handed over.
+    pub fn hand_over(&self, now: Instant) -> Vec<HandedEntry> {
+        let handed = self.sessions.iter().map(|(key, entry)| HandedEntry {
+            key: key.clone(),
+            session: entry.session.hand_over(now),
+            counters: entry.counters,
+            discards: entry.discards.iter().map(|(rule, count)| (*rule, *count)).collect(),
+            transitions: entry.transitions.iter().map(|((to, why), count)| (*to, *why, *count)).collect(),
+            since: now.saturating_duration_since(entry.since),
+        });
+        handed.collect()
+    }
+
+    /// Goes on with a session that was handed over. Answers whether it could: not with another kind of authentication, and not if
+    /// there is one like it.
+    pub fn take_over(
+        &mut self,
+        now: Instant,
+        config: SessionConfig,
+        keys: Option<Keys>,
+        handed: HandedEntry,
+        lapse: Lapse,
+    ) -> bool {
+        let HandedEntry { key, session, counters, discards, transitions, since } = handed;
+        if self.sessions.contains_key(&key) || self.by_discriminator.contains_key(&session.local_discriminator) {
+            return false;
+        }
+        let auth = keys.map(|keys| Auth::new(keys, 0));
+        let Some(session) = Session::take_over(now, config, auth, &session, lapse, self.rng.next()) else {
+            return false;
+        };
+        self.adopt(now, key.clone(), session);
+        if let Some(entry) = self.sessions.get_mut(&key) {
+            entry.counters = counters;
+            entry.discards.extend(discards);
+            entry.transitions.extend(transitions.into_iter().map(|(to, why, count)| ((to, why), count)));
+            entry.since = now.checked_sub(since.saturating_add(lapse.gap)).unwrap_or(now);
+        }
+        true
     }
 
     /// Forgets a session without a word; use [`Table::set_admin_down`] for a Detection Time first if the peer is to keep BGP.
@@ -318,5 +378,44 @@ impl Table {
     /// Packets dropped, by rule.
     pub const fn discards(&self) -> &BTreeMap<Discard, u64> {
         &self.discards
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn what_was_counted_goes_over_and_nobody_takes_the_place_of_another() {
+        let now = Instant::now();
+        let key = |host| SessionKey { peer: [192, 0, 2, host].into(), interface: None };
+        let mut table = Table::new(1);
+        table.set(now, key(1), SessionConfig::default(), None);
+        assert!(table.transmit(now, &key(1)).is_some());
+        let arrival = Arrival { at: now, source: [192, 0, 2, 1].into(), interface: "eth0", ttl: 255 };
+        let down = [0x2040_0318_u32, 7, 0, 1_000_000, 1_000_000, 0].map(u32::to_be_bytes).concat();
+        table.receive(&arrival, &down).unwrap();
+        let _ = table.tick(now);
+        assert!(table.receive(&Arrival { ttl: 64, ..arrival }, &down).is_err());
+
+        let handed = table.hand_over(now + MS(30));
+        let (mut heir, lapse) = (Table::new(2), Lapse { gap: MS(20), grace: MS(1000) });
+        let mut take =
+            |handed: &HandedEntry| heir.take_over(now + MS(50), SessionConfig::default(), None, handed.clone(), lapse);
+        let [entry] = handed.as_slice() else { panic!("{handed:?}") };
+        assert!(take(entry));
+        assert!(!take(entry), "it is there already");
+        assert!(!take(&HandedEntry { key: key(2), ..entry.clone() }), "RFC 5880 §6.8.1: unique");
+        let seen = heir.sessions().next().unwrap();
+        assert_eq!((seen.session.state(), seen.since), (State::Init, now));
+        assert_eq!(seen.counters, Counters { sent: 1, received: 1, dropped: 1, ..Counters::default() });
+        assert_eq!(seen.discards.get(&Discard::Ttl), Some(&1));
+        assert_eq!(seen.transitions.get(&(State::Init, Diagnostic::NONE)), Some(&1));
+        // It is found by what it was known by.
+        let known = [0x20c0_0318_u32, 7, entry.session.local_discriminator, 1_000_000, 1_000_000, 0];
+        let known = known.map(u32::to_be_bytes).concat();
+        assert_eq!(heir.receive(&Arrival { at: now + MS(60), ..arrival }, &known), Ok(key(1)));
     }
 }

@@ -4,6 +4,8 @@
 use super::*;
 use crate::bfd::AuthKind;
 
+mod hand_over;
+
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 fn config(tx: u64, rx: u64, mult: u8) -> SessionConfig {
@@ -17,6 +19,8 @@ struct End {
     inbox: Vec<(Instant, Vec<u8>)>,
     seen: Vec<(Duration, State, Diagnostic)>,
     sent: Vec<(Duration, Packet)>,
+    /// Nobody is there: what arrives is lost.
+    away: bool,
 }
 
 /// Two ends, and a network that loses, delays and reorders.
@@ -41,6 +45,7 @@ impl Pair {
             inbox: Vec::new(),
             seen: Vec::new(),
             sent: Vec::new(),
+            away: false,
         };
         let ends = [end(left, 11, seed), end(right, 22, seed + 1)];
         Self { start: now, now, ends, rng: Rng::new(seed + 2), loss: [0, 0], delay: MS(1), speed: [1000, 1000] }
@@ -50,7 +55,7 @@ impl Pair {
         let until = self.now + time;
         let next = |pair: &Self| {
             let at = |(side, end): (usize, &End)| {
-                let deadline = end.session.next_deadline().map(|at| pair.real(side, at));
+                let deadline = end.session.next_deadline().filter(|_| !end.away).map(|at| pair.real(side, at));
                 deadline.into_iter().chain(end.inbox.iter().map(|(at, _)| *at)).min()
             };
             pair.ends.iter().enumerate().filter_map(at).min().filter(|at| *at <= until)
@@ -85,7 +90,11 @@ impl Pair {
         let end = &mut self.ends[side];
         end.inbox.sort_by_key(|(at, _)| *at);
         let due = end.inbox.partition_point(|(at, _)| *at <= real);
-        for (at, octets) in end.inbox.drain(..due) {
+        let arrivals = end.inbox.drain(..due);
+        if end.away {
+            return;
+        }
+        for (at, octets) in arrivals {
             let (packet, covered) = Packet::parse(&octets).unwrap();
             let _ = end.session.receive(arrived(at, speed), &packet, covered);
         }
@@ -370,9 +379,14 @@ fn a_passive_end_waits_and_two_passive_ends_stay_silent() {
 
 /// A session that is up, and packets as its peer might send them.
 fn up() -> (Instant, Session, Packet) {
+    settled(State::Up)
+}
+
+/// A session that has long been in a state, and packets as its peer might send them while it is up.
+fn settled(state: State) -> (Instant, Session, Packet) {
     let now = Instant::now();
-    let mut session = Session::new(now, config(100, 100, 3), None, 11, 1);
-    session.resume(State::Up, 22);
+    let handed = HandedSession::settled(state, &config(100, 100, 3), 11, 22);
+    let session = Session::take_over(now, config(100, 100, 3), None, &handed, Lapse::default(), 1).unwrap();
     let packet = Packet {
         diagnostic: Diagnostic::NONE,
         state: State::Up,
@@ -449,8 +463,7 @@ fn every_cell_of_the_state_table() {
         (AdminDown, Up, AdminDown),
         (AdminDown, AdminDown, AdminDown),
     ] {
-        let (now, mut session, packet) = up();
-        session.resume(local, 22);
+        let (now, mut session, packet) = settled(local);
         let outcome = session.receive(now, &Packet { state: remote, ..packet }, &[]);
         assert_eq!(session.state(), expected, "{local} hears {remote}");
         assert_eq!(outcome.is_err(), local == AdminDown, "{local} hears {remote}");
@@ -541,8 +554,7 @@ fn a_passive_end_says_nothing_to_a_peer_that_is_gone() {
 
 #[test]
 fn a_peer_that_takes_its_end_down_says_so_also_to_one_that_is_not_up() {
-    let (now, mut session, packet) = up();
-    session.resume(State::Down, 22);
+    let (now, mut session, packet) = settled(State::Down);
     let admin_down = |session: &mut Session, state| {
         session.receive(now, &Packet { state, ..packet }, &[]).unwrap();
         let changes = std::iter::from_fn(|| session.take_change());

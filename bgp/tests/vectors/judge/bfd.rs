@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use bgp::bfd::{Arrival, Auth, AuthKind, Discard, Keys, Packet, Session, SessionConfig, SessionKey, State, Table};
+use bgp::bfd::{
+    Arrival, Auth, AuthKind, Discard, HandedAuth, HandedSession, Keys, Lapse, Packet, Session, SessionConfig,
+    SessionKey, State, Table,
+};
 use serde_json::Value;
 
 use super::{Verdict, octets};
@@ -81,8 +84,12 @@ fn adopt(table: &mut Table, now: Instant, session: &Value) -> Result<(), String>
     };
     let auth = session.get("auth").filter(|auth| !auth.is_null()).map(authentication).transpose()?;
     let discriminator = number("local_discr").ok_or("no discriminator")?;
-    let mut adopted = Session::new(now, SessionConfig::default(), auth, discriminator, 1);
-    adopted.resume(state, number("remote_discr_known").unwrap_or(0));
+    let config = SessionConfig::default();
+    let known = number("remote_discr_known").unwrap_or(0);
+    let mut handed = HandedSession::settled(state, &config, discriminator, known);
+    handed.auth = auth.as_ref().map(Auth::hand_over);
+    let adopted =
+        Session::take_over(now, config, auth, &handed, Lapse::default(), 1).ok_or("it cannot be taken over")?;
     let interface = text(session, "interface").map(str::to_owned);
     table.adopt(now, SessionKey { peer: address(session, "peer_address")?, interface }, adopted);
     Ok(())
@@ -96,7 +103,7 @@ fn authentication(auth: &Value) -> Result<Auth, String> {
     let mut made = Auth::new(Keys::new(kind, keys).ok_or("no usable keys")?, 1);
     if auth.get("seq_known").and_then(Value::as_bool) == Some(true) {
         let sequence = auth.get("rcv_seq").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        made.set_received_sequence(sequence);
+        made.take_over(HandedAuth { received_sequence: sequence, ..made.hand_over() });
     }
     Ok(made)
 }
