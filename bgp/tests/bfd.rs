@@ -143,19 +143,40 @@ fn start(end: &End) -> Handle {
     end.run(|| spawn(None).unwrap())
 }
 
+/// Both ends, whose sessions are up, and what happens from then on.
+struct Watching {
+    us: End,
+    them: End,
+    ours: Handle,
+    theirs: Handle,
+    /// At our end.
+    events: Receiver<Event>,
+    /// At theirs.
+    their_events: Receiver<Event>,
+}
+
+/// Brings both ends up, with these settings, and tells the story from there.
+fn watching(config: SessionConfig, story: impl AsyncFnOnce(Watching)) {
+    let Some((us, them)) = cable() else { return };
+    let (ours, theirs) = (start(&us), start(&them));
+    block_on(async {
+        let (mut events, mut their_events) = (ours.events(), theirs.events());
+        ours.set_peers(peers(2, config));
+        theirs.set_peers(peers(1, config));
+        for events in [&mut events, &mut their_events] {
+            wait_for(events, 2, |e| e.transition.to == State::Up).await;
+        }
+        story(Watching { us, them, ours, theirs, events, their_events }).await;
+    });
+}
+
 fn block_on(story: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(story);
 }
 
 #[test]
 fn sessions_come_up_change_their_timers_and_notice_a_cut() {
-    let Some((us, them)) = cable() else { return };
-    let (ours, theirs) = (start(&us), start(&them));
-    block_on(async {
-        let mut events = ours.events();
-        ours.set_peers(peers(2, FAST));
-        theirs.set_peers(peers(1, FAST));
-        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+    watching(FAST, async |Watching { them, ours, theirs, mut events, .. }| {
         let ms = |n| Some(Duration::from_millis(n));
         wait_until(&ours, |s| s.transmit_interval == ms(100) && s.detection_time == Duration::from_millis(500)).await;
 
@@ -187,13 +208,7 @@ fn sessions_come_up_change_their_timers_and_notice_a_cut() {
 
 #[test]
 fn what_ends_on_purpose_is_not_taken_for_a_failure() {
-    let Some((us, them)) = cable() else { return };
-    let (ours, theirs) = (start(&us), start(&them));
-    block_on(async {
-        let mut events = ours.events();
-        ours.set_peers(peers(2, FAST));
-        theirs.set_peers(peers(1, FAST));
-        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+    watching(FAST, async |Watching { ours, theirs, mut events, .. }| {
         theirs.set_peers(Peers::new());
         wait_for(&mut events, 2, |e| e.transition.from == State::Up && e.transition.remote_admin_down).await;
         // It comes back before the other side has forgotten the session.
@@ -268,13 +283,7 @@ fn strangers_move_no_session_and_a_taken_port_is_named() {
 
 #[test]
 fn peers_are_patient_with_a_pause_that_was_announced() {
-    let Some((us, them)) = cable() else { return };
-    let (ours, theirs) = (start(&us), start(&them));
-    block_on(async {
-        let mut events = theirs.events();
-        ours.set_peers(peers(2, FAST));
-        theirs.set_peers(peers(1, FAST));
-        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+    watching(FAST, async |Watching { ours, theirs, mut their_events, .. }| {
         let ms = Duration::from_millis;
         wait_until(&theirs, |s| s.detection_time == ms(500)).await;
         ours.expect_pause(ms(1500)).unwrap();
@@ -282,7 +291,7 @@ fn peers_are_patient_with_a_pause_that_was_announced() {
         // What we notice of them stays as it was; and when the pause is over, so is what they notice of us.
         wait_until(&ours, |s| s.detection_time == ms(500) && s.transmit_interval == Some(ms(1500))).await;
         wait_until(&theirs, |s| s.detection_time == ms(500)).await;
-        assert!(events.try_recv().is_err(), "a change of timers is no change of state");
+        assert!(their_events.try_recv().is_err(), "a change of timers is no change of state");
     });
 }
 
@@ -378,13 +387,7 @@ fn a_zero_checksum_over_ipv6_is_no_fault() {
 
 #[test]
 fn an_interface_that_is_made_anew_is_found_under_its_new_number() {
-    let Some((us, them)) = cable() else { return };
-    let (ours, theirs) = (start(&us), start(&them));
-    block_on(async {
-        let mut events = ours.events();
-        ours.set_peers(peers(2, FAST));
-        theirs.set_peers(peers(1, FAST));
-        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+    watching(FAST, async |Watching { us, them, ours, mut events, .. }| {
         let number = || if_nametoindex("eth1").unwrap();
         let before = us.run(number);
         us.ip("link del eth1");
@@ -400,13 +403,7 @@ fn an_interface_that_is_made_anew_is_found_under_its_new_number() {
 
 #[test]
 fn a_peer_that_wants_no_bfd_has_not_failed_any_longer() {
-    let Some((us, them)) = cable() else { return };
-    let (ours, theirs) = (start(&us), start(&them));
-    block_on(async {
-        let mut events = ours.events();
-        ours.set_peers(peers(2, FAST));
-        theirs.set_peers(peers(1, FAST));
-        wait_for(&mut events, 2, |e| e.transition.to == State::Up).await;
+    watching(FAST, async |Watching { them, ours, theirs, mut events, .. }| {
         them.ip("link set eth1 down");
         wait_for(&mut events, 2, |e| e.transition.from == State::Up).await;
         assert_eq!(ours.watch_down().borrow().len(), 2);
