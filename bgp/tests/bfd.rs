@@ -3,7 +3,7 @@
 #![cfg(feature = "driver")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::process::Command;
@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bgp::bfd::{AuthKind, Diagnostic, Discard, Keys, SessionConfig, State};
-use bgp::driver::bfd::{Event, Handle, Peers, SessionStatus, Watched, spawn};
+use bgp::driver::bfd::{Event, HandOver, Handle, Peers, SessionStatus, Watched, spawn, take_over};
 use bgp::driver::{self, Config};
 use bgp::speaker::{PeerAddress, PeerConfig, RemoteAs, SpeakerConfig};
 use nix::net::if_::if_nametoindex;
@@ -345,6 +345,11 @@ fn a_path_that_comes_and_goes_has_to_hold_before_it_is_relied_on() {
         wait_for(&mut events, 1, |e| e.peer == numbered && e.transition.to == State::Up).await;
         let session = ours.snapshot().await.unwrap().sessions.remove(0);
         assert!(session.state == State::Up && session.held_for.is_some(), "{session:#?}");
+        // Also for one who takes over.
+        let handed = ours.hand_over(Duration::from_millis(500)).await.unwrap();
+        let ours = us.run(move || take_over(None, across(&handed)).unwrap());
+        let session = ours.snapshot().await.unwrap().sessions.remove(0);
+        assert!(session.state == State::Up && session.held_for.is_some(), "{session:#?}");
         let mut down = ours.watch_down();
         assert!(down.borrow().iter().any(|key| key.peer == session.key.peer), "it was used at once");
         let used = down.wait_for(|down| down.iter().all(|key| key.peer != session.key.peer));
@@ -416,18 +421,20 @@ fn a_peer_that_wants_no_bfd_has_not_failed_any_longer() {
     });
 }
 
+/// A speaker at the end with this number, with one peer; if it is strict, no session without BFD.
+fn speaker(host: u8, peer: u8, strict: bool) -> Config {
+    let peer = PeerConfig {
+        connect_retry: Duration::from_secs(1),
+        wait_for_bfd: strict,
+        ..PeerConfig::new(PeerAddress::Numbered([10, 9, 0, peer].into()), RemoteAs::External)
+    };
+    let own = SpeakerConfig::new(65000 + u32::from(host), Ipv4Addr::new(10, 9, 0, host));
+    Config { peers: vec![peer], listen: vec![Ipv4Addr::new(10, 9, 0, host).into()], ..Config::new(own) }
+}
+
 #[test]
 fn bgp_that_waits_for_bfd_does_not_wait_for_a_peer_that_disabled_it() {
     let Some((us, them)) = cable() else { return };
-    let speaker = |host: u8, peer: u8, strict: bool| {
-        let peer = PeerConfig {
-            connect_retry: Duration::from_secs(1),
-            wait_for_bfd: strict,
-            ..PeerConfig::new(PeerAddress::Numbered([10, 9, 0, peer].into()), RemoteAs::External)
-        };
-        let own = SpeakerConfig::new(65000 + u32::from(host), Ipv4Addr::new(10, 9, 0, host));
-        Config { peers: vec![peer], listen: vec![Ipv4Addr::new(10, 9, 0, host).into()], ..Config::new(own) }
-    };
     let ours = us.run(move || driver::spawn(speaker(1, 2, true)).unwrap().0);
     let theirs = them.run(move || driver::spawn(speaker(2, 1, false)).unwrap().0);
     let told = ours.clone();
@@ -472,5 +479,147 @@ fn who_is_no_longer_watched_is_told_so_for_a_detection_time() {
         assert!(*first < Duration::from_millis(500) && *last > Duration::from_secs(4), "{told:?}");
         assert!(*last < Duration::from_millis(5500) && told.len() >= 5, "{told:?}");
         assert!(ours.snapshot().await.unwrap().sessions.is_empty());
+    });
+}
+
+/// Like [`FAST`], and the other end waits for no longer than 150 ms.
+const FASTER: SessionConfig = SessionConfig {
+    transmit_interval: Duration::from_millis(50),
+    receive_interval: Duration::from_millis(50),
+    detect_multiplier: 3,
+    passive: false,
+};
+
+/// As [`HandOver`] crosses a change of processes.
+fn across(handed: &HandOver) -> HandOver {
+    serde_json::from_slice(&serde_json::to_vec(handed).unwrap()).unwrap()
+}
+
+/// The ports that packets are sent from.
+fn source_ports() -> BTreeSet<u16> {
+    let port = |line: &str| {
+        let local = line.split_whitespace().nth(1)?;
+        u16::from_str_radix(local.rsplit(':').next()?, 16).ok().filter(|port| *port >= 49152)
+    };
+    let read = |file| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+    ["udp", "udp6"].into_iter().flat_map(|file| read(file).lines().filter_map(port).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn sessions_that_are_handed_over_are_up_all_the_time_for_the_other_end() {
+    watching(FASTER, async |Watching { us, ours, theirs, mut their_events, .. }| {
+        let ms = Duration::from_millis;
+        // One of the two with keys, whose sequence numbers go on.
+        let keys = Keys::new(AuthKind::MeticulousKeyedSha1, [(1, b"secret".to_vec())]);
+        let keyed = |host| -> Peers {
+            let with = |(peer, w): (PeerAddress, Watched)| match peer {
+                PeerAddress::Numbered(_) => (peer, w),
+                _ => (peer, Watched { keys: keys.clone(), ..w }),
+            };
+            peers(host, FASTER).into_iter().map(with).collect()
+        };
+        theirs.set_peers(keyed(1));
+        ours.set_peers(keyed(2));
+        let settled = |s: &SessionStatus| s.detection_time == ms(150) && s.transmit_interval == Some(ms(50));
+        wait_until(&ours, settled).await;
+        wait_until(&theirs, settled).await;
+        while their_events.try_recv().is_ok() {}
+        let mut handle = ours;
+        for _ in 0..3 {
+            let before = wait_until(&theirs, |s| settled(s) && s.state == State::Up).await;
+            let ports = us.run(source_ports);
+            assert_eq!(ports.len(), 2);
+            let began = Instant::now();
+            let handed = handle.hand_over(ms(1000)).await.unwrap();
+            assert!(began.elapsed() < ms(250), "the peers agree at once: {:?}", began.elapsed());
+            assert!(handle.snapshot().await.is_err());
+            // Nobody is there for longer than the Detection Time.
+            tokio::time::sleep(ms(400)).await;
+            let patient = theirs.snapshot().await.unwrap().sessions;
+            assert!(patient.iter().all(|s| s.detection_time == ms(3000)), "{patient:#?}");
+            handle = us.run(move || take_over(None, across(&handed)).unwrap());
+            wait_until(&handle, settled).await;
+            let after = wait_until(&theirs, settled).await;
+            let names = |sessions: &[SessionStatus]| {
+                sessions.iter().map(|s| (s.local_discriminator, s.remote_discriminator)).collect::<Vec<_>>()
+            };
+            assert_eq!(names(&before), names(&after));
+            assert_eq!(us.run(source_ports), ports, "RFC 5881 §4: the same for all packets of a session");
+        }
+        let sessions = wait_until(&handle, |s| s.state == State::Up).await;
+        assert!(
+            sessions.iter().all(|s| s.counters.up == 1 && s.counters.down == 0 && s.since > ms(1200)),
+            "{sessions:#?}"
+        );
+        assert!(their_events.try_recv().is_err(), "the other end has seen something");
+
+        // Who is no longer watched afterwards is told so, and whom it was said of only then as well.
+        let handed = handle.hand_over(ms(1000)).await.unwrap();
+        let handle = us.run(move || take_over(None, across(&handed)).unwrap());
+        handle.set_peers(Peers::new());
+        wait_for(&mut their_events, 2, |e| e.transition.from == State::Up && e.transition.remote_admin_down).await;
+        let handed = handle.hand_over(ms(1000)).await.unwrap();
+        let handle = us.run(move || take_over(None, across(&handed)).unwrap());
+        let sessions = handle.snapshot().await.unwrap().sessions;
+        let leaving = |s: &SessionStatus| s.peer.is_none() && s.state == State::AdminDown;
+        assert!(sessions.len() == 2 && sessions.iter().all(leaving), "{sessions:#?}");
+        let end = Instant::now() + PATIENCE;
+        while !handle.snapshot().await.unwrap().sessions.is_empty() {
+            assert!(Instant::now() < end, "they are never forgotten");
+            tokio::time::sleep(ms(20)).await;
+        }
+    });
+}
+
+#[test]
+fn a_failure_is_noticed_by_the_one_who_takes_over() {
+    watching(FAST, async |Watching { us, them, ours, mut their_events, .. }| {
+        let ms = Duration::from_millis;
+        them.ip("link set eth1 down");
+        let began = Instant::now();
+        let handed = ours.hand_over(ms(1500)).await.unwrap();
+        assert!(began.elapsed() > ms(250), "who does not agree is waited for: {:?}", began.elapsed());
+        assert!(began.elapsed() < ms(450), "but not for long: {:?}", began.elapsed());
+        let heir = us.run(move || take_over(None, across(&handed)).unwrap());
+        let mut down = heir.watch_down();
+        timeout(ms(2000), down.wait_for(|down| down.len() == 2)).await.expect("it was not noticed").unwrap();
+        wait_for(&mut their_events, 2, |e| e.transition.to == State::Down).await;
+        let known: Vec<_> = heir.snapshot().await.unwrap().sessions.iter().map(|s| s.local_discriminator).collect();
+        // That goes over, too; and an interface that is another one by now gets a session of its own.
+        let handed = heir.hand_over(ms(500)).await.unwrap();
+        us.ip("link del eth1");
+        us.ip("link add busy type veth peer name busier");
+        connect(&us, &them);
+        let heir = us.run(move || take_over(None, across(&handed)).unwrap());
+        let mut down = heir.watch_down();
+        let known_down = down.wait_for(|down| !down.is_empty());
+        let down = timeout(PATIENCE, known_down).await.expect("it is used again").unwrap().clone();
+        assert!(down.iter().all(|key| key.interface.is_none()), "{down:?}");
+        let sessions = heir.snapshot().await.unwrap().sessions;
+        for session in sessions {
+            assert_eq!(known.contains(&session.local_discriminator), session.key.interface.is_none());
+        }
+        wait_until(&heir, |s| s.state == State::Up).await;
+        assert!(heir.watch_down().borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_speaker_that_is_new_is_told_that_the_path_is_up() {
+    watching(FAST, async |Watching { us, them, ours, mut their_events, .. }| {
+        let handed = ours.hand_over(Duration::from_secs(1)).await.unwrap();
+        let (bgp, bfd) = us.run(move || {
+            let bgp = driver::spawn(speaker(1, 2, true)).unwrap().0;
+            let bfd = take_over(Some(bgp.clone()), across(&handed)).unwrap();
+            (bgp, bfd)
+        });
+        let _their_bgp = them.run(move || driver::spawn(speaker(2, 1, false)).unwrap().0);
+        let end = Instant::now() + PATIENCE;
+        while bgp.neighbors().await.unwrap().remove(0).state != "Established" {
+            assert!(Instant::now() < end, "BGP waits for BFD that is up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(bfd.snapshot().await.unwrap().sessions.iter().all(|s| s.counters.up == 1));
+        assert!(their_events.try_recv().is_err());
     });
 }

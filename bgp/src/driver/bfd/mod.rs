@@ -5,6 +5,7 @@
 //! received the newest packet, after everything the sockets hold was read; being late ourselves takes no session down.
 
 mod alarm;
+mod hand_over;
 mod receive;
 mod run;
 
@@ -16,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -26,6 +28,8 @@ use crate::speaker::PeerAddress;
 use alarm::Alarm;
 use run::Driver;
 
+pub use hand_over::HandOver;
+
 /// Events a subscriber may fall behind before it misses some.
 const EVENTS_KEPT: usize = 1024;
 
@@ -33,7 +37,7 @@ const EVENTS_KEPT: usize = 1024;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How a peer is to be watched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
     /// Intervals and multiplier.
     pub config: SessionConfig,
@@ -125,10 +129,12 @@ pub struct Snapshot {
 enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
     Pause(Duration),
+    HandOver(Duration, oneshot::Sender<HandOver>),
     Shutdown(oneshot::Sender<()>),
 }
 
-/// Running BFD. Cheap to clone; the sessions go on when all handles are dropped, until [`Handle::shutdown`].
+/// Running BFD. Cheap to clone; the sessions go on when all handles are dropped, until [`Handle::shutdown`] or
+/// [`Handle::hand_over`].
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
@@ -156,8 +162,23 @@ struct Links {
 /// The thread or its runtime could not be made. Missing privileges and a port that is taken are no errors: they are logged, and the
 /// latter is shown in [`Handle::snapshot`] and tried again.
 pub fn spawn(speaker: Option<Speaker>) -> io::Result<Handle> {
+    start(speaker, None)
+}
+
+/// Like [`spawn`], but goes on with the sessions that [`Handle::hand_over`] has given away, as they are configured there. The peers
+/// notice nothing: a session that is up stays so, under the same discriminators and from the same source port, and its intervals
+/// return to the configured ones by a poll sequence. The speaker is told again what it has to know: that the path to a peer works,
+/// that the peer wants no BFD, or that the path has failed too often. What is different by now is for [`Handle::set_peers`].
+///
+/// # Errors
+/// As for [`spawn`]. A session that cannot be gone on with is no error: it begins anew.
+pub fn take_over(speaker: Option<Speaker>, handed: HandOver) -> io::Result<Handle> {
+    start(speaker, Some(handed))
+}
+
+fn start(speaker: Option<Speaker>, mut handed: Option<HandOver>) -> io::Result<Handle> {
     let (commands, command_receiver) = mpsc::unbounded_channel();
-    let (peers, wanted) = watch::channel(Arc::default());
+    let (peers, wanted) = watch::channel(Arc::new(handed.as_ref().map(HandOver::peers).unwrap_or_default()));
     let (down_sender, down) = watch::channel(Arc::default());
     let discovered = match &speaker {
         Some(speaker) => speaker.watch_discovered(),
@@ -179,7 +200,7 @@ pub fn spawn(speaker: Option<Speaker>) -> io::Result<Handle> {
     std::thread::Builder::new().name("bfd".to_owned()).spawn(move || {
         // The answer is waited for below.
         let _ = tell.send(run::claim_privileges());
-        supervise(&mut links, |links| first.take().map_or_else(bed, Ok).map(|bed| live(links, bed)));
+        supervise(&mut links, |links| first.take().map_or_else(bed, Ok).map(|bed| live(links, bed, handed.take())));
     })?;
     let real_time = told.recv().unwrap_or(false);
     Ok(Handle { commands, peers, events, down, real_time })
@@ -196,9 +217,13 @@ fn bed() -> io::Result<(Runtime, Alarm)> {
 }
 
 /// One driver, from its first session to its last word.
-fn live(links: &mut Links, (runtime, alarm): (Runtime, Alarm)) {
+fn live(links: &mut Links, (runtime, alarm): (Runtime, Alarm), handed: Option<HandOver>) {
     let seed = RandomState::new().hash_one(std::process::id());
-    runtime.block_on(tokio::task::unconstrained(Driver::new(links, alarm, seed).run()));
+    let driver = Driver::new(links, alarm, seed);
+    if let Some((reply, handed)) = runtime.block_on(tokio::task::unconstrained(driver.run(handed))) {
+        // It was waited for a moment ago; whoever has given up since has given up the sessions.
+        let _ = reply.send(handed);
+    }
 }
 
 /// A driver that panics is followed by another: nobody else would notice that no path is watched any more. What the former one knew
@@ -288,6 +313,15 @@ impl Handle {
         answer.await.map_err(|_| Gone)
     }
 
+    /// Gives the sessions away, for [`take_over`] in another process, or in this one, and ends the thread without a word to the peers.
+    /// First they are asked to be patient for such a pause, as by [`Handle::expect_pause`], and given up to 0.3 s to agree. Meant to be
+    /// the last thing before the pause: nobody watches any path from then on. The answer holds the keys.
+    pub async fn hand_over(&self, pause: Duration) -> Result<HandOver, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::HandOver(pause, reply)).map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+
     /// Tells all peers that BFD ends on purpose, so that they keep BGP (RFC 5882 §3.2), and ends the thread.
     pub async fn shutdown(&self) -> Result<(), Gone> {
         let (reply, answer) = oneshot::channel();
@@ -338,7 +372,7 @@ mod tests {
                 lives += 1;
                 assert!(lives > 1, "on purpose");
                 still_known = !failed.borrow().is_empty();
-                bed().map(|bed| live(links, bed))
+                bed().map(|bed| live(links, bed, None))
             });
             still_known
         });

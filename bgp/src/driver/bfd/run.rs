@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
+use tokio::sync::oneshot;
 
 use super::super::sockets;
 use super::alarm::Alarm;
+use super::hand_over::{HandOver, Handing, Standing};
 use super::receive::Listeners;
 use super::{Command, Event, Links, SessionStatus, Snapshot, Watched};
 use crate::bfd::damping::Damping;
@@ -19,7 +21,7 @@ use crate::rng::Rng;
 use crate::speaker::{BfdFailure, PeerAddress};
 
 /// RFC 5881 §4: "The source port MUST be in the range 49152 through 65535."
-const FIRST_SOURCE_PORT: u16 = 49152;
+pub(super) const FIRST_SOURCE_PORT: u16 = 49152;
 /// Source ports that are tried before a session gives up for a while.
 const PORTS_TRIED: usize = 16;
 /// How long a session that cannot get a socket waits.
@@ -31,20 +33,22 @@ const LAST_WORDS: usize = 3;
 
 /// What belongs to a session besides the machine.
 #[derive(Debug)]
-struct Slot {
-    peer: Option<PeerAddress>,
-    watched: Watched,
+pub(super) struct Slot {
+    pub(super) peer: Option<PeerAddress>,
+    pub(super) watched: Watched,
     socket: Option<(Socket, SocketAddr)>,
     /// RFC 5881 §4: "The same UDP source port number MUST be used for all BFD Control packets associated with a particular
     /// session."
-    port: Option<u16>,
+    pub(super) port: Option<u16>,
     error: Option<String>,
     retry_at: Option<Instant>,
     /// No longer watched: AdminDown is told until then.
     gone_at: Option<Instant>,
-    damping: Damping,
+    pub(super) damping: Damping,
     /// Up, but not relied on before.
-    held_until: Option<Instant>,
+    pub(super) held_until: Option<Instant>,
+    /// What the speaker was told and has to keep in mind.
+    pub(super) standing: Option<Standing>,
 }
 
 /// What the speaker is to be told of a path.
@@ -57,20 +61,34 @@ enum Verdict {
     Gone,
 }
 
+impl Verdict {
+    /// What holds of it until there is another.
+    const fn standing(&self) -> Option<Standing> {
+        match self {
+            Self::Up => Some(Standing::Up),
+            Self::Disabled => Some(Standing::Disabled),
+            Self::Failed(BfdFailure { hold: true, .. }) => Some(Standing::Held),
+            Self::Failed(_) | Self::Gone => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Driver<'a> {
-    links: &'a mut Links,
+    pub(super) links: &'a mut Links,
     alarm: Alarm,
-    table: Table,
+    pub(super) table: Table,
     listeners: Listeners,
-    slots: BTreeMap<SessionKey, Slot>,
-    down: BTreeSet<SessionKey>,
+    pub(super) slots: BTreeMap<SessionKey, Slot>,
+    pub(super) down: BTreeSet<SessionKey>,
     /// When the next session that is no longer watched is to be forgotten.
     leaving: Option<Instant>,
     /// When the next session has held long enough to be relied on.
-    held: Option<Instant>,
+    pub(super) held: Option<Instant>,
     /// The peers are to be patient with us for so long, until then.
     pause: Option<(Duration, Instant)>,
+    /// Somebody is to go on with the sessions once the peers are patient.
+    pub(super) handing: Option<Handing>,
     rng: Rng,
 }
 
@@ -103,16 +121,24 @@ impl<'a> Driver<'a> {
             leaving: None,
             held: None,
             pause: None,
+            handing: None,
             rng: Rng::new(!seed),
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Until the last word; or without one, if somebody else is to go on with the sessions. The sockets are closed by then.
+    pub(super) async fn run(mut self, handed: Option<HandOver>) -> Option<(oneshot::Sender<HandOver>, HandOver)> {
         let (mut commands_open, mut peers_open, mut discovered_open) = (true, true, true);
-        // One before us may have taken notice of whom to watch.
-        self.configure();
+        match handed {
+            Some(handed) => self.take_over(handed),
+            // One before us may have taken notice of whom to watch.
+            None => self.configure(),
+        }
         loop {
             self.turn();
+            if let Some(handed) = self.handed_over() {
+                return Some(handed);
+            }
             let deadline = self.next_deadline();
             self.alarm.set(deadline);
             let (alarm, listeners) = (&mut self.alarm, &self.listeners);
@@ -136,20 +162,26 @@ impl<'a> Driver<'a> {
                         // Whoever asked may have given up waiting.
                         let _ = reply.send(self.snapshot());
                     }
-                    Some(Command::Pause(pause)) => {
-                        let pause = pause.min(LONGEST_PAUSE);
-                        self.pause = Some((pause, Instant::now() + pause * 2));
-                        self.configure();
+                    Some(Command::Pause(pause)) => self.expect_pause(pause),
+                    Some(Command::HandOver(pause, reply)) => {
+                        self.expect_pause(pause);
+                        self.handing = Some(Handing::new(Instant::now(), pause.min(LONGEST_PAUSE), reply));
                     }
                     Some(Command::Shutdown(reply)) => {
                         self.say_goodbye();
                         let _ = reply.send(());
-                        return;
+                        return None;
                     }
                     None => commands_open = false,
                 },
             }
         }
+    }
+
+    fn expect_pause(&mut self, pause: Duration) {
+        let pause = pause.min(LONGEST_PAUSE);
+        self.pause = Some((pause, Instant::now() + pause * 2));
+        self.configure();
     }
 
     /// Everything that is due now.
@@ -195,11 +227,13 @@ impl<'a> Driver<'a> {
     fn next_deadline(&mut self) -> Option<Instant> {
         let table = self.table.next_deadline(Instant::now());
         let pause = self.pause.map(|(_, until)| until);
-        [table, self.listeners.next_deadline(), self.leaving, self.held, pause].into_iter().flatten().min()
+        let handing = self.handing.as_ref().map(Handing::deadline);
+        let deadlines = [table, self.listeners.next_deadline(), self.leaving, self.held, pause, handing];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Brings the sessions in line with the peers to be watched, and with who was discovered.
-    fn configure(&mut self) {
+    pub(super) fn configure(&mut self) {
         let now = Instant::now();
         let wanted = self.wanted();
         let old: Vec<SessionKey> = self.slots.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
@@ -247,17 +281,7 @@ impl<'a> Driver<'a> {
     fn watch(&mut self, now: Instant, key: SessionKey, peer: PeerAddress, watched: Watched) {
         let config = self.patient(watched.config);
         let Some(slot) = self.slots.get_mut(&key) else {
-            let slot = Slot {
-                peer: Some(peer),
-                watched,
-                socket: None,
-                port: None,
-                error: None,
-                retry_at: None,
-                gone_at: None,
-                damping: Damping::default(),
-                held_until: None,
-            };
+            let slot = Slot::new(Some(peer), watched);
             let keys = slot.watched.keys.clone();
             self.slots.insert(key.clone(), slot);
             self.table.set(now, key, config, keys);
@@ -363,8 +387,12 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn tell(&self, peer: &PeerAddress, verdict: Option<Verdict>) {
-        let (Some(speaker), Some(verdict)) = (&self.links.speaker, verdict) else { return };
+    fn tell(&mut self, peer: &PeerAddress, verdict: Option<Verdict>) {
+        let Some(verdict) = verdict else { return };
+        for slot in self.slots.values_mut().filter(|slot| slot.peer.as_ref() == Some(peer)) {
+            slot.standing = verdict.standing();
+        }
+        let Some(speaker) = &self.links.speaker else { return };
         // A speaker that is gone ends us as well, soon.
         let _ = match verdict {
             Verdict::Up => speaker.bfd_up(peer.clone()),
@@ -467,6 +495,21 @@ impl<'a> Driver<'a> {
 }
 
 impl Slot {
+    pub(super) fn new(peer: Option<PeerAddress>, watched: Watched) -> Self {
+        Self {
+            peer,
+            watched,
+            socket: None,
+            port: None,
+            error: None,
+            retry_at: None,
+            gone_at: None,
+            damping: Damping::default(),
+            held_until: None,
+            standing: None,
+        }
+    }
+
     fn is_gone(&self, now: Instant) -> bool {
         self.gone_at.is_some_and(|at| at <= now)
     }
