@@ -85,6 +85,7 @@ impl Agent {
         config: Config,
         locks: Locks,
         speaker: Speaker,
+        former_bfd: Option<bgp::driver::bfd::HandOver>,
         queries: mpsc::Receiver<Query>,
     ) -> anyhow::Result<Self> {
         let marks = Marks { rule_priority: config.wiring.rule_priority, protocol: config.wiring.route_protocol };
@@ -92,7 +93,7 @@ impl Agent {
             Some(settings) => Some(Ovn::new(settings, config.options(), &config.wiring, super::speaker::seed())?),
             None => None,
         };
-        let mut bfd = Bfd::default();
+        let mut bfd = Bfd::take_over(former_bfd, speaker.handle());
         bfd.configure(&config, speaker.handle());
         let now = Instant::now();
         let config = Arc::new(config);
@@ -525,7 +526,7 @@ mod tests {
         let locks = Locks::take(&parse("")).unwrap();
         let config = parse(rest);
         let (speaker, _) = speaker::start(&config, None).unwrap();
-        Agent::new(config, locks, speaker, queries).unwrap()
+        Agent::new(config, locks, speaker, None, queries).unwrap()
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bgp::bfd::{Diagnostic, Discard, Lateness, Punctuality, SessionKey, State};
 use bgp::driver::Handle as Speaker;
-use bgp::driver::bfd::{Handle, Peers, SessionStatus, Snapshot, Watched, spawn};
+use bgp::driver::bfd::{HandOver, Handle, Peers, SessionStatus, Snapshot, Watched, spawn, take_over};
 use bgp::speaker::PeerAddress;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -19,6 +19,9 @@ use crate::config::{Config, Neighbor};
 
 /// A reload of large tables takes less.
 const RELOAD: Duration = Duration::from_secs(1);
+
+/// Until another binary goes on, or this one again: the speaker may take a second for its part.
+const UPGRADE: Duration = Duration::from_secs(2);
 
 /// The thread, once there is somebody to watch.
 #[derive(Default)]
@@ -38,6 +41,22 @@ impl Bfd {
         if let Some(handle) = &self.handle {
             handle.set_peers(peers);
         }
+    }
+
+    /// Goes on with what was handed over, if it was, as it was configured then: [`Bfd::configure`] is to follow.
+    pub(super) fn take_over(handed: Option<HandOver>, speaker: &Speaker) -> Self {
+        let started = handed.map(|handed| take_over(Some(speaker.clone()), handed));
+        let handle = started.and_then(|handle| {
+            handle.inspect_err(|error| tracing::error!(%error, "BFD begins anew: its thread cannot be started")).ok()
+        });
+        Self { handle }
+    }
+
+    /// Gives all sessions away for another process to go on with, while the neighbours are patient; `None`: there are none.
+    pub(super) async fn hand_over(&mut self) -> Option<HandOver> {
+        let handle = self.handle.take()?;
+        let handed = handle.hand_over(UPGRADE).await;
+        handed.inspect_err(|_| tracing::error!("BFD does not answer; it begins anew")).ok()
     }
 
     /// A reload may take the processor away from a thread that does not run before everything else: the neighbours are told first.

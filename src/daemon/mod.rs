@@ -81,7 +81,7 @@ async fn serve(config: Config, record: Option<&Path>, former: Former, program: &
     if let Some(problem) = missing_capability(&config) {
         tracing::error!("{problem}");
     }
-    let mut agent = Agent::new(config, locks, speaker.clone(), queries)?;
+    let mut agent = Agent::new(config, locks, speaker.clone(), former.bfd, queries)?;
     if let (Some(path), Some(ovn)) = (record, &mut agent.ovn) {
         let path = recording(path, upgraded.number);
         ovn.record(&path).with_context(|| format!("cannot record into {}", path.display()))?;

@@ -18,13 +18,16 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use bgp::driver::bfd;
 use bgp::driver::hand_over::{self, Inheritance, Inherited};
 use bgp::speaker::HandOver;
 use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::agent::Agent;
+use super::bfd::Bfd;
 use crate::api::model::{UpgradeFailure, UpgradeNeighbor, UpgradeOrder, UpgradeReport};
 
 /// Tells the next process where its inheritance is: its process number, the number of the descriptor, and how many processes have handed
@@ -49,12 +52,16 @@ struct State {
     drain: Option<Duration>,
     /// The sessions.
     speaker: HandOver,
+    /// Those of BFD. Where they cannot be read, they begin anew, and those of BGP go on.
+    #[serde(default)]
+    bfd: Option<Box<RawValue>>,
 }
 
 /// What the process before this one has left, and what became of it.
 #[derive(Debug, Default)]
 pub(super) struct Former {
     pub(super) speaker: Option<Inheritance>,
+    pub(super) bfd: Option<bfd::HandOver>,
     pub(super) drain: Option<Duration>,
     pub(super) record: Record,
 }
@@ -104,7 +111,11 @@ fn read(number: i32) -> anyhow::Result<Former> {
     let now = Instant::now();
     let gap = clock()?.saturating_sub(state.at);
     let at = now.checked_sub(gap).unwrap_or(now);
+    let bfd = state.bfd.map(|text| serde_json::from_str(text.get()));
+    let unread =
+        |error: &serde_json::Error| tracing::error!(%error, "BFD begins anew: what was handed over cannot be read");
     Ok(Former {
+        bfd: bfd.and_then(|handed| handed.inspect_err(unread).ok()),
         speaker: Some(Inheritance { state: state.speaker, at }),
         drain: state.drain.map(|left| left.saturating_sub(gap)),
         record: Record { number: state.number, version: Some(state.version), at: Some(at), ..Record::default() },
@@ -251,12 +262,14 @@ impl Agent {
 
     /// Goes on in the binary that is on disk now. Comes back only if that cannot be, with the reason, and everything is as before.
     pub(super) async fn leave(&mut self, program: &Path) -> anyhow::Error {
-        let error = match self.try_to_leave(program).await {
+        // First of all: what it sees fail until then, the speaker still acts upon.
+        let bfd = self.bfd.hand_over().await;
+        let error = match self.try_to_leave(program, bfd.as_ref()).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
         heed_signals(true);
-        self.bfd = super::bfd::Bfd::default();
+        self.bfd = Bfd::take_over(bfd, self.speaker.handle());
         self.bfd.configure(&self.config, self.speaker.handle());
         tracing::error!("not upgraded, everything goes on as before: {error:#}");
         let number = self.upgrade.number + 1;
@@ -264,9 +277,11 @@ impl Agent {
         error
     }
 
-    async fn try_to_leave(&mut self, program: &Path) -> anyhow::Result<std::convert::Infallible> {
-        // On purpose, so that nobody takes it for a failure; the next process begins anew.
-        self.bfd.stop().await;
+    async fn try_to_leave(
+        &mut self,
+        program: &Path,
+        bfd: Option<&bfd::HandOver>,
+    ) -> anyhow::Result<std::convert::Infallible> {
         let now = Instant::now();
         let drain = self
             .reconciler
@@ -279,6 +294,7 @@ impl Agent {
             at: clock()?.saturating_sub(leaving.at.elapsed()),
             drain,
             speaker: leaving.state.clone(),
+            bfd: bfd.map(to_raw_value).transpose().context("the state of BFD cannot be written")?,
         };
         let text = serde_json::to_vec(&state).context("the state of the sessions cannot be written")?;
         let kept = hand_over::keep(&text).context("the state of the sessions cannot be kept")?;
