@@ -19,6 +19,7 @@ VARIANTS = {
     "frr-8": {"peer": "frr", "topology": {"image_b": "oldstable"}},
     "bird-2.17": {"peer": "bird", "topology": {"image_b": "cloud"}},
     "bird-3.1": {"peer": "bird", "topology": {"image_b": "peers"}},
+    "frr-10-bfd": {"peer": "frr", "bfd": True, "topology": {"image_b": "cloud"}},
     "frr-10-unnumbered": {"peer": "frr", "unnumbered": True, "topology": {"image_b": "cloud"}},
 }
 TOPOLOGY = topology.pair
@@ -45,8 +46,14 @@ def run(s):
     names = ["eth1"] if unnumbered else ["10.0.1.2", "fd00:1::2"]
     host, everything = s["host"], s.capture("host", "eth1")
     host.run("ip addr add 172.30.9.9/32 dev lo; ip addr add f00d::9/128 dev lo nodad")
-    leaf = s.peer(s.parameters["peer"], file=f"leaf{kind}.{s.parameters['peer']}.conf")
-    text = lambda change="", more=(): s.text(f"host{kind}.toml", CHANGE=change, PREFIXES=", ".join(f'"{p}"' for p in [*STAYS[:2], *more]))
+    bfd = s.parameters.get("bfd", False)
+    config = s.text(f"leaf{kind}.{s.parameters['peer']}.conf")
+    leaf = s.frr(text=with_bfd(config), bfd=True) if bfd else s.peer(s.parameters["peer"], text=config)
+
+    def text(change="", more=()):
+        found = s.text(f"host{kind}.toml", CHANGE=change, PREFIXES=", ".join(f'"{p}"' for p in [*STAYS[:2], *more]))
+        return found.replace("remote_as = 65001", 'remote_as = 65001\nbfd = "fabric"') + PROFILE if bfd else found
+
     ours = s.ours(text=text())
     daemon = Daemon(s, host, ours)
     for prefix in STAYS:
@@ -55,6 +62,7 @@ def run(s):
         wait_for(f"IPv{family} default", lambda f=family: host.run(f"ip -{f} route show default proto bgp").strip(), 15.0)
     time.sleep(2.0)  # End-of-RIB both ways, and the kernel's routes judged
     before = {name: since(leaf, name) for name in names}
+    failed = bfd_downs(leaf, ours) if bfd else {}
 
     s.step("three upgrades, nothing else: keepalives alone on the wire, no route missing, the kernel's routes untouched")
     host.start("routes", "ip monitor route")
@@ -97,6 +105,9 @@ def run(s):
     s.equal(sorted(watch.missed), [], f"prefixes the leaf missed, in {watch.looks} looks")
     wait_for("the leaf to have the addresses that are left", lambda: sorted(p for p in leaf.routes() if re.match(r"172\.30\.8\.|f00d:8:", p)) == last, 10.0)
     unchanged(s, leaf, before)
+
+    if bfd:
+        s.equal(bfd_downs(leaf, ours), failed, "how often BFD went down, at the leaf and here")
 
     s.step("a binary that cannot take over is refused, and so is a configuration with an error: nothing happens")
     for what, script, mode in (("not executable", MEDDLER % ":", "644"), ("no program", "nonsense", "755"), ("another program", "#!/bin/sh\nexec cat \"$@\"\n", "755")):
@@ -153,6 +164,28 @@ while :; do
     ip addr add f00d:8::$i/128 dev lo nodad 2>/dev/null || ip addr del f00d:8::$i/128 dev lo
     sleep 0.02
 done"""
+
+
+PROFILE = """
+[bfd.profiles.fabric]
+transmit_interval = "300ms"
+receive_interval = "300ms"
+detect_multiplier = 3
+"""
+
+
+def with_bfd(config):
+    """The leaf's configuration with BFD, 300 ms × 3."""
+    return "bfd\n profile fabric\n  detect-multiplier 3\n  transmit-interval 300\n  receive-interval 300\n exit\nexit\n" + re.sub(
+        r"( neighbor \S+) remote-as 64999\n", r"\g<0>\1 bfd\n\1 bfd profile fabric\n", config
+    )
+
+
+def bfd_downs(leaf, ours):
+    wait_for("BFD to be up", lambda: all(b["state"] == "Up" for b in ours.show("bfd")), 10.0)
+    theirs = {entry["peer"]: entry["session-down"] for entry in leaf.json("show bfd peers counters")}
+    # What this process has counted goes on in the next.
+    return theirs, {b["neighbor"]: b["down_count"] for b in ours.show("bfd")}
 
 
 class Daemon:
