@@ -33,9 +33,13 @@ struct Daemon {
 
 impl Daemon {
     fn start(rest: &str) -> Self {
+        Self::start_with(|socket| text(socket, rest))
+    }
+
+    fn start_with(text: impl Fn(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("c.toml");
-        fs::write(&config, text(&directory.path().join("s.sock"), rest)).unwrap();
+        fs::write(&config, text(&directory.path().join("s.sock"))).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let process = run(&config).stderr(log).spawn().unwrap();
         let mut daemon = Self { directory, process };
@@ -188,6 +192,80 @@ fn a_second_daemon_ends_before_any_neighbour_hears_of_it() {
         // It has not even tried to listen, let alone to dial.
         assert_eq!(log.lines().count(), 1, "{log}");
         assert!(daemon.command(&["show", "neighbors"]).status.success(), "the first one is untouched");
+    });
+}
+
+/// Two daemons that are each other's neighbour; `rest` is the first one's.
+fn neighbours(rest: &str) -> (Daemon, Daemon) {
+    ip("address add 10.0.1.2/32 dev lo");
+    ip("address add 10.0.1.1/32 dev lo");
+    // Each by its AS number, its address and its port.
+    let daemon = |(asn, us, port): (u32, &str, u16), (remote_as, them, remote_port): (u32, &str, u16), rest: &str| {
+        Daemon::start_with(|socket| {
+            format!(
+                "[bgp]\nasn = {asn}\nrouter_id = \"{us}\"\nport = {port}\nlisten = [\"{us}\"]\n\
+                 [[bgp.neighbors]]\naddress = \"{them}\"\nlocal_address = \"{us}\"\n\
+                 remote_as = {remote_as}\nport = {remote_port}\nconnect_retry = \"1s\"\n\
+                 [api]\nsocket = \"{}\"\n{rest}\n",
+                socket.display()
+            )
+        })
+    };
+    let (one, other) = ((64999, "10.0.1.2", 1790), (64998, "10.0.1.1", 1791));
+    let (first, second) = (daemon(one, other, rest), daemon(other, one, ""));
+    eventually("the session is up", || second.says(&["show", "neighbors"], "Established"));
+    (first, second)
+}
+
+#[test]
+fn the_daemon_goes_on_in_another_binary_and_its_neighbour_never_knows() {
+    in_namespace(|| {
+        let (mut daemon, neighbour) = neighbours("[advertise]\nprefixes = [\"192.0.2.1/32\"]");
+        eventually("the route is learned", || neighbour.says(&["show", "learned"], "192.0.2.1/32"));
+        let seen = || -> serde_json::Value {
+            serde_json::from_slice(&neighbour.command(&["show", "neighbors", "--json"]).stdout).unwrap()
+        };
+        let of = |key: &str| seen()[0][key].clone();
+        eventually("End-of-RIB has come", || {
+            of("families")
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|f| f["end_of_rib_sent"] == true && f["end_of_rib_received"] == true)
+        });
+        let before = (
+            of("established_count"),
+            of("lost_count"),
+            of("remote_endpoint"),
+            of("messages")["updates_received"].clone(),
+        );
+        for number in 1..4 {
+            let output = daemon.command(&["upgrade", "--json"]);
+            assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), daemon.log());
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!((&report["number"], &report["neighbors"][0]["kept"]), (&number.into(), &true.into()));
+        }
+        // A signal asks for the same. One that comes in between ends nothing either.
+        for _ in 0..5 {
+            daemon.signal(Signal::SIGUSR2);
+            daemon.signal(Signal::SIGHUP);
+        }
+        eventually("it has gone on once more", || daemon.log().matches("sessions taken over kept=1").count() > 3);
+        eventually("it answers", || daemon.command(&["show", "summary"]).status.success());
+        assert!(daemon.process.try_wait().unwrap().is_none(), "the same process");
+        let after = (
+            of("established_count"),
+            of("lost_count"),
+            of("remote_endpoint"),
+            of("messages")["updates_received"].clone(),
+        );
+        assert_eq!(after, before);
+        // A drain is remembered, unlike over a restart.
+        assert!(daemon.command(&["drain", "--wait", "0s"]).status.success());
+        eventually("the route is withdrawn", || !neighbour.says(&["show", "learned"], "192.0.2.1/32"));
+        assert!(daemon.command(&["upgrade"]).status.success(), "{}", daemon.log());
+        assert!(daemon.says(&["show", "summary"], "draining"));
+        assert!(!neighbour.says(&["show", "learned"], "192.0.2.1/32"));
     });
 }
 

@@ -92,7 +92,10 @@ pub struct Inherited {
 /// # Errors
 /// There is no memory, or the kernel has no memfd.
 pub fn keep(text: &[u8]) -> io::Result<OwnedFd> {
-    let descriptor = memfd_create(c"bgp-state", MFdFlags::MFD_CLOEXEC)?;
+    let memory = |flags| memfd_create(c"bgp-state", flags);
+    // Where the sysctl vm.memfd_noexec is 2 it has to be said that this is no program; kernels before 6.3 do not know the word.
+    let descriptor = memory(MFdFlags::MFD_CLOEXEC | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL))
+        .or_else(|_| memory(MFdFlags::MFD_CLOEXEC))?;
     let mut file = File::from(descriptor);
     file.write_all(&header(text))?;
     file.write_all(text)?;

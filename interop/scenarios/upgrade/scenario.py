@@ -5,6 +5,7 @@ addresses come and go. What cannot take over is refused beforehand; what was han
 that graceful restart takes over; and a leaf that ends the session meanwhile has ended it.
 """
 
+import json
 import re
 import threading
 import time
@@ -114,6 +115,12 @@ def run(s):
         daemon.replace(script, mode)
         said = daemon.refused()
         s.say(f"  {what}: {said.strip().splitlines()[-1]}")
+    s.step("a binary that agrees and is gone when it counts: everything goes on as before, and that is reported")
+    daemon.replace("#!/bin/sh\n[ $1 = check ] && rm /lab/ovn-bgpd\nexec /lab/real \"$@\"\n", "755")
+    report = json.loads(daemon.command("upgrade", "--json", check=False))
+    s.equal((report["number"], report["failure"]["number"]), (5 + TIMES, 6 + TIMES), "upgrades so far, and the one that failed")
+    s.expect("ENOENT" in report["failure"]["reason"], f"the reason is {report['failure']['reason']}")
+    unchanged(s, leaf, before)
     daemon.restore()
     ours.configure(text() + "\n[nonsense]\n")
     s.expect("nonsense" in daemon.refused(), "the reason is not that of the configuration")
@@ -201,8 +208,6 @@ class Daemon:
         return self.host.run(["/lab/real", "--socket", self.ours.socket, *words], check=check, timeout=90.0)
 
     def ask(self, number, check=True):
-        import json
-
         report = json.loads(self.command("upgrade", "--json", check=check))
         self.s.equal(report["number"], number, "upgrades so far")
         self.s.expect(self.host.alive(self.ours.name) and self.host.daemon_pid(self.ours.name) == self.pid, "it is another process")
