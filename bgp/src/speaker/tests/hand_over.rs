@@ -96,7 +96,10 @@ fn the_peer_hears_nothing_and_everything_is_known_that_was() {
     );
     assert_eq!(play.written, []);
     // The other half of the message means something only after the first.
+    let received = |play: &Play| play.speaker.neighbors(play.now)[0].messages.received;
+    let heard = received(&play);
     play.say_bytes(&half[10..]);
+    assert_eq!(received(&play), heard + 1);
     assert_eq!((play.state(), &play.written[..]), ("Established", &[][..]));
     // What is news is said, and nothing else.
     play.speaker.set_routes(routes(0..10));
