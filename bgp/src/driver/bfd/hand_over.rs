@@ -9,6 +9,7 @@
 //! Nobody listens in between: what arrives is lost, and the peer may be told so by ICMP. Nobody is meant to notice that: a control
 //! packet is sent from a socket that is not connected.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -88,6 +89,11 @@ impl Handing {
 impl HandOver {
     pub(super) fn peers(&self) -> Peers {
         self.peers.iter().cloned().collect()
+    }
+
+    /// The sessions whose path has failed.
+    pub(super) fn down(&self) -> BTreeSet<SessionKey> {
+        self.sessions.iter().filter(|session| session.down).map(|session| session.entry.key.clone()).collect()
     }
 }
 

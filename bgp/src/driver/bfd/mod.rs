@@ -179,7 +179,8 @@ pub fn take_over(speaker: Option<Speaker>, handed: HandOver) -> io::Result<Handl
 fn start(speaker: Option<Speaker>, mut handed: Option<HandOver>) -> io::Result<Handle> {
     let (commands, command_receiver) = mpsc::unbounded_channel();
     let (peers, wanted) = watch::channel(Arc::new(handed.as_ref().map(HandOver::peers).unwrap_or_default()));
-    let (down_sender, down) = watch::channel(Arc::default());
+    // Whoever asks first is not to use what has failed.
+    let (down_sender, down) = watch::channel(Arc::new(handed.as_ref().map(HandOver::down).unwrap_or_default()));
     let discovered = match &speaker {
         Some(speaker) => speaker.watch_discovered(),
         None => watch::channel(Discovered::default()).1,
