@@ -199,16 +199,15 @@ impl Session {
     /// The Detection Time runs from the last packet. Those that came while nobody listened are lost, so that it does not end before
     /// there was as much time to hear one; but that much longer than the peer was told of, it does not take.
     fn hear_again(&mut self, now: Instant, handed: &HandedSession, lapse: Lapse) {
-        let Some(age) = handed.last_received else {
-            let left = handed.forget_sequence.map(|left| left.saturating_sub(lapse.gap));
-            self.forget_sequence_at = left.and_then(|left| now.checked_add(left));
-            return;
-        };
-        let silence = age.saturating_add(lapse.gap);
-        self.last_received = Some(now.checked_sub(silence.saturating_sub(lapse.grace)).unwrap_or(now));
-        // RFC 5880 §6.8.1 has no grace: after twice the Detection Time without a packet, bfd.AuthSeqKnown is 0. More of the peer's
-        // packets may be lost by then than the window for sequence numbers holds.
-        let left = (self.detection_time() * 2).saturating_sub(silence);
-        self.forget_sequence_at = now.checked_add(left);
+        let mut forget = handed.forget_sequence.map(|left| left.saturating_sub(lapse.gap));
+        if let Some(age) = handed.last_received {
+            let silence = age.saturating_add(lapse.gap);
+            self.last_received = Some(now.checked_sub(silence.saturating_sub(lapse.grace)).unwrap_or(now));
+            // RFC 5880 §6.8.1 has no grace: after twice the Detection Time without a packet, bfd.AuthSeqKnown is 0. More of the
+            // peer's packets may be lost by then than the window for sequence numbers holds. Where that has been running since a
+            // hand-over before, it began with a packet that was older.
+            forget.get_or_insert((self.detection_time() * 2).saturating_sub(silence));
+        }
+        self.forget_sequence_at = forget.and_then(|left| now.checked_add(left));
     }
 }

@@ -31,8 +31,9 @@ struct Pair {
     rng: Rng,
     /// Loss in percent, per direction (to end 0, to end 1).
     loss: [u64; 2],
-    /// Longest delay; packets overtake each other.
+    /// Longest delay; packets overtake each other, unless they keep their order.
     delay: Duration,
+    ordered: bool,
     /// How fast the clock of each end runs, in thousandths.
     speed: [u32; 2],
 }
@@ -48,7 +49,16 @@ impl Pair {
             away: false,
         };
         let ends = [end(left, 11, seed), end(right, 22, seed + 1)];
-        Self { start: now, now, ends, rng: Rng::new(seed + 2), loss: [0, 0], delay: MS(1), speed: [1000, 1000] }
+        Self {
+            start: now,
+            now,
+            ends,
+            rng: Rng::new(seed + 2),
+            loss: [0, 0],
+            delay: MS(1),
+            ordered: false,
+            speed: [1000, 1000],
+        }
     }
 
     fn run(&mut self, time: Duration) {
@@ -113,7 +123,9 @@ impl Pair {
             if self.rng.next() % 100 >= self.loss[1 - side] {
                 let nanos = u64::try_from(self.delay.as_nanos()).unwrap();
                 let at = real + Duration::from_nanos(self.rng.next() % nanos.max(1));
-                self.ends[1 - side].inbox.push((at, octets));
+                let inbox = &mut self.ends[1 - side].inbox;
+                let before = inbox.iter().map(|(at, _)| *at).max().filter(|_| self.ordered);
+                inbox.push((before.map_or(at, |before| at.max(before)), octets));
             }
         }
     }
