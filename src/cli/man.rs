@@ -15,7 +15,7 @@ const REST: &str = r#".SH "EXIT STATUS"
 Done, and the answer is yes where there is one.
 .TP
 1
-The command ran, and the answer is no: the configuration has an error, the address is not announced, the reload or the upgrade was refused, a session was not taken over.
+The command ran, and the answer is no: the configuration has an error, the address is not announced, the reload or the upgrade was refused.
 .TP
 2
 The command line is wrong.

@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done, and the answer is yes where there is one |
-//! | 1 | the command ran, and the answer is no: the configuration has an error, the address is not announced, the reload or the upgrade was refused, a session was not taken over |
+//! | 1 | the command ran, and the answer is no: the configuration has an error, the address is not announced, the reload or the upgrade was refused |
 //! | 2 | the command line is wrong |
 //! | 3 | the daemon cannot be reached or did not answer |
 //! | 4 | the daemon stopped because of an error |

@@ -70,7 +70,7 @@ const NEW_PROCESS: Duration = Duration::from_secs(60);
 /// How often it is asked.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Has the daemon go on in the binary on disk, and waits until that answers; exit code 1 when it was refused, or a session did not go on.
+/// Has the daemon go on in the binary on disk, and waits until that answers; exit code 1 when it did not.
 pub(super) fn upgrade(socket: &Path, json: bool) -> Result<ExitCode, Failure> {
     let answer = ask(socket, Method::POST, "/v1/upgrade", &[StatusCode::ACCEPTED, StatusCode::UNPROCESSABLE_ENTITY])?;
     let order: UpgradeOrder = answer.read()?;
@@ -95,8 +95,7 @@ pub(super) fn upgrade(socket: &Path, json: bool) -> Result<ExitCode, Failure> {
                     } else {
                         output::print(&text::upgrade(&report, output::paint()))?;
                     }
-                    let kept = report.failure.is_none() && report.neighbors.iter().all(|neighbor| neighbor.kept);
-                    return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+                    return Ok(if report.number == order.number { ExitCode::SUCCESS } else { ExitCode::FAILURE });
                 }
             }
             // There is a moment in which nobody answers.

@@ -40,7 +40,7 @@ const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, S
 
 /// What one process leaves to the next.
 #[derive(Serialize, Deserialize)]
-struct State {
+struct State<Sessions> {
     /// Of the one that leaves it.
     version: String,
     /// How many processes have handed over so far, with this one.
@@ -51,7 +51,7 @@ struct State {
     #[serde(default)]
     drain: Option<Duration>,
     /// The sessions.
-    speaker: HandOver,
+    speaker: Sessions,
     /// Those of BFD. Where they cannot be read, they begin anew, and those of BGP go on.
     #[serde(default)]
     bfd: Option<Box<RawValue>>,
@@ -107,7 +107,7 @@ fn numbers_in(value: &str, pid: u32) -> Option<(i32, u64)> {
 
 fn read(number: i32) -> anyhow::Result<Former> {
     let text = hand_over::take(number)?;
-    let state: State = serde_json::from_slice(&text).context("its text means nothing to this version")?;
+    let state: State<HandOver> = serde_json::from_slice(&text).context("its text means nothing to this version")?;
     let now = Instant::now();
     let gap = clock()?.saturating_sub(state.at);
     let at = now.checked_sub(gap).unwrap_or(now);
@@ -293,7 +293,7 @@ impl Agent {
             number: self.upgrade.number + 1,
             at: clock()?.saturating_sub(leaving.at.elapsed()),
             drain,
-            speaker: leaving.state.clone(),
+            speaker: &leaving.state,
             bfd: bfd.map(to_raw_value).transpose().context("the state of BFD cannot be written")?,
         };
         let text = serde_json::to_vec(&state).context("the state of the sessions cannot be written")?;

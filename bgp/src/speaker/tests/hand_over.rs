@@ -218,6 +218,46 @@ fn what_was_refused_is_known_and_asked_for_when_it_may_pass() {
 }
 
 #[test]
+fn a_dynamic_neighbour_goes_on_and_is_forgotten_like_any() {
+    let range = ListenRange { prefix: "10.0.0.0/24".parse().unwrap(), limit: 3, template: peer_config() };
+    let config =
+        |ranges| SpeakerConfig { listen_ranges: ranges, ..SpeakerConfig::new(OUR_AS, Ipv4Addr::new(10, 0, 0, 1)) };
+    for ranges in [vec![range.clone()], vec![]] {
+        let mut play = Play::new(PeerConfig { address: PeerAddress::Numbered([10, 0, 1, 9].into()), ..peer_config() });
+        play.speaker.reconfigure(play.now, config(vec![range.clone()]), vec![]);
+        play.settle();
+        play.conn = Some(play.speaker.accept(play.now, ends(), None).unwrap());
+        play.settle();
+        let capabilities = vec![Capability::Multiprotocol { afi: 1, safi: 1 }];
+        play.say(&Message::Open(Open::new(PEER_AS, 90, Ipv4Addr::new(10, 0, 0, 2), capabilities)));
+        play.say(&Message::Keepalive);
+        play.written.clear();
+        play.hand_over(|_| {});
+        play.speaker.reconfigure(play.now, config(ranges.clone()), vec![]);
+        play.settle();
+        let neighbors = play.speaker.neighbors(play.now);
+        if ranges.is_empty() {
+            assert_eq!(
+                (neighbors.len(), play.farewell().map(|n| (n.code, n.subcode))),
+                (0, Some((6, 3))),
+                "as by a reload"
+            );
+            continue;
+        }
+        assert_eq!((neighbors[0].state, neighbors[0].listen_range), ("Established", Some(range.prefix)));
+        assert_eq!(play.written, []);
+        let conn = play.conn.unwrap();
+        play.speaker.handle(play.now, Input::Lost { conn, why: "closed".into() });
+        while let Some(at) = play.speaker.next_deadline() {
+            play.now = at;
+            play.speaker.handle_timeout(play.now);
+            play.settle();
+        }
+        assert_eq!(play.speaker.peers().count(), 0);
+    }
+}
+
+#[test]
 fn a_state_of_everything_there_is_can_be_read_again() {
     use crate::policy::{ExportRule, Role, Set};
     let list = Arc::new(PrefixList::parse("l", ["seq 7 permit 10.0.0.0/8 ge 9 le 32", "deny any"]).unwrap());
