@@ -270,6 +270,29 @@ fn the_daemon_goes_on_in_another_binary_and_its_neighbour_never_knows() {
 }
 
 #[test]
+fn a_stop_is_heard_in_the_middle_of_an_upgrade() {
+    in_namespace(|| {
+        // Of the preflight, of the moment in between, of the new process before and after it listens.
+        for milliseconds in (0..60).step_by(3) {
+            let mut daemon = Daemon::start("");
+            let socket = daemon.socket();
+            let mut asked =
+                Command::new(DAEMON).args(["upgrade", "--socket"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            daemon.signal(Signal::SIGTERM);
+            let mut code = None;
+            eventually("it has ended", || {
+                code = daemon.process.try_wait().unwrap();
+                code.is_some()
+            });
+            assert_eq!(code.unwrap().code(), Some(0), "{milliseconds} ms: {}", daemon.log());
+            let _ = asked.kill();
+            asked.wait().unwrap();
+        }
+    });
+}
+
+#[test]
 fn two_daemons_in_a_namespace_neither_wire_nor_install_both_but_speak_both() {
     in_namespace(|| {
         // The database is not there: it is the section that counts.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bgp::rib::{Origination, RouteSet};
+use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -49,6 +50,10 @@ pub(super) struct Agent {
     /// Something in the kernel could not be read, or nobody tells of its changes: when to look at everything again.
     look_at: Option<Instant>,
     queries: mpsc::Receiver<Query>,
+    /// Heard from the first run on.
+    signals: Option<Signals>,
+    /// Told to stop just before this process would have been another.
+    told: Option<Woken>,
     origination: Arc<Origination>,
     /// How this process came to be.
     pub(super) upgrade: upgrade::Record,
@@ -117,6 +122,8 @@ impl Agent {
             monitor_again: None,
             look_at: None,
             queries,
+            signals: None,
+            told: None,
             origination: Arc::default(),
             upgrade: upgrade::Record::default(),
             outcome: None,
@@ -124,6 +131,16 @@ impl Agent {
             started_with: Arc::clone(&config),
             config,
         })
+    }
+
+    /// Whether somebody has told the daemon to stop while it did not listen. Then it is to be run once more.
+    pub(super) async fn is_told_to_stop(&mut self) -> bool {
+        // The runtime takes in what the signal's handler has left.
+        tokio::task::yield_now().await;
+        let told = self.signals.as_mut().and_then(|signals| signals.next().now_or_never());
+        // The next process reads the configuration in any case.
+        self.told = told.filter(|told| matches!(told, Woken::Stop(_)));
+        self.told.is_some()
     }
 
     /// Answers whoever asks by another channel from now on.
@@ -136,7 +153,7 @@ impl Agent {
     /// # Errors
     /// Something else has ended without being told to. Whoever started the daemon is to start it again.
     pub(super) async fn run(&mut self) -> anyhow::Result<Next> {
-        let mut signals = Signals::new()?;
+        let mut signals = self.signals.take().map_or_else(Signals::new, Ok)?;
         upgrade::heed_signals(true);
         self.monitor = self.open_monitor();
         self.refresh_host_routes();
@@ -149,12 +166,16 @@ impl Agent {
             {
                 ovn.remove_leftovers(Instant::now(), &mut self.kernel).await;
             }
-            let woken = self.wait(&mut signals).await;
+            let woken = match self.told.take() {
+                Some(told) => told,
+                None => self.wait(&mut signals).await,
+            };
             self.handle(woken).await;
             if let Some(outcome) = self.outcome.take() {
                 return outcome.map(|()| Next::Stop);
             }
             if let Some(next) = self.next.take() {
+                self.signals = Some(signals);
                 return Ok(next);
             }
         }

@@ -300,6 +300,9 @@ impl Agent {
         let kept = hand_over::keep(&text).context("the state of the sessions cannot be kept")?;
         leaving.stay_open().context("the sockets of the sessions cannot be kept open")?;
         heed_signals(false);
+        if self.is_told_to_stop().await {
+            bail!("it was told to stop meanwhile");
+        }
         exec(program, hand_over::number_of(&kept), state.number)
     }
 }

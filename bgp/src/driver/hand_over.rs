@@ -119,7 +119,7 @@ pub fn number_of(kept: &OwnedFd) -> RawFd {
     kept.as_raw_fd()
 }
 
-/// What the process before this one has kept under this number.
+/// What the process before this one has kept under this number. To be asked for once, before anything else runs.
 ///
 /// # Errors
 /// It is not there, was cut off, or is of another format. Then call [`let_go`].
