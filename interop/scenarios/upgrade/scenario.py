@@ -67,7 +67,7 @@ def run(s):
 
     s.step("three upgrades, nothing else: keepalives alone on the wire, no route missing, the kernel's routes untouched")
     host.start("routes", "ip monitor route")
-    with Watch(leaf) as watch, Capture(host, "eth1", "tcp port 179", "quiet") as quiet:
+    with Watch(leaf) as watch, Capture(host, "eth1", "tcp port 179", "quiet") as quiet, Capture(host, "eth1", "icmp6", "advertised") as advertised:
         for n in range(1, 4):
             daemon.upgrade(n)
             time.sleep(1.0)
@@ -79,6 +79,10 @@ def run(s):
     s.expect(quiet.decode("bgp.type == 4", "frame.number"), "no keepalive was seen")
     s.equal(host.log("routes"), "", "what became of the kernel's routes")
     s.equal(quiet.decode("bgp && !(tcp.option_kind == 19)", "frame.number"), [], "BGP packets without the MD5 option")
+
+    if unnumbered:
+        lifetimes = {line[0] for line in advertised.decode(f"icmpv6.type == 134 && ({of_us(host)})", "icmpv6.nd.ra.router_lifetime")}
+        s.equal(lifetimes, {"30"}, "lifetimes in our router advertisements: 0 would end the session with BIRD")
 
     s.step("what comes and goes right after an upgrade comes through, and is all that is said")
     with Capture(host, "eth1", "tcp port 179", "news") as news:
