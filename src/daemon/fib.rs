@@ -71,6 +71,8 @@ pub(super) struct Fib {
     learned: watch::Receiver<LearnedRoutes>,
     events: broadcast::Receiver<Event>,
     installed: BTreeMap<IpNet, FibRoute>,
+    /// The devices of all that is offered, also of what is not installed because its link is down.
+    devices: BTreeSet<String>,
     /// The defaults as they were last offered to this run, and by whom.
     offered: BTreeMap<IpNet, Vec<LearnedNextHop>>,
     failed: BTreeMap<IpNet, String>,
@@ -95,6 +97,7 @@ impl Fib {
             learned: speaker.watch_learned(),
             events: speaker.events(),
             installed: BTreeMap::new(),
+            devices: BTreeSet::new(),
             offered: BTreeMap::new(),
             failed: BTreeMap::new(),
             warned: Vec::new(),
@@ -125,9 +128,10 @@ impl Fib {
         remove(self.retired.into_iter().chain([self.settings]), self.memory, kernel);
     }
 
-    /// The devices whose links matter: those of the ways out.
+    /// The devices whose links matter: those of the ways out, in use or not.
     pub(super) fn devices(&self) -> BTreeSet<String> {
-        self.installed.values().flat_map(|route| &route.hops).filter_map(|hop| hop.device.clone()).collect()
+        let installed = self.installed.values().flat_map(|route| &route.hops).filter_map(|hop| hop.device.clone());
+        installed.chain(self.devices.iter().cloned()).collect()
     }
 
     /// Waits until the selected routes change, or a session comes up or goes down. Cancel-safe.
@@ -167,8 +171,9 @@ impl Fib {
     ) {
         self.again_at = None;
         self.memory.write([self.settings].into_iter().chain(self.retired.iter().copied()).collect());
-        let state = kernel.observe_fib(self.settings).and_then(|state| Ok((state, self.former(kernel)?)));
-        let (state, former) = match state {
+        let found =
+            kernel.observe_fib(self.settings).and_then(|state| Ok((state, self.former(kernel)?, kernel.networks()?)));
+        let (state, former, networks) = match found {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(%error, "cannot read the kernel's routes; learned ones stay as they are");
@@ -181,7 +186,8 @@ impl Fib {
         self.warn_of_others(state.foreign_defaults);
         self.settle(now, config, speaking, &standing);
         let learned = self.learned.borrow_and_update().clone();
-        let mut wanted = self.wanted(&learned);
+        let cut_off = self.cut_off(&learned, &networks);
+        let mut wanted = self.wanted(&learned, &cut_off);
         self.offered.extend(learned.iter().filter(|(to, hops)| to.prefix_len() == 0 && !hops.is_empty()).cloned());
         let everybody = have_all_spoken(config, speaking);
         let offers = |to: &IpNet| self.offered.get(to).map_or(&[][..], Vec::as_slice);
@@ -249,18 +255,33 @@ impl Fib {
         self.settled |= has_been_judged(config, speaking, standing) || now >= self.started + SETTLING;
     }
 
-    fn wanted(&self, learned: &[(Prefix, Vec<LearnedNextHop>)]) -> BTreeMap<IpNet, FibRoute> {
-        let permitted = learned.iter().filter(|(prefix, hops)| self.install.permits(prefix) && !hops.is_empty());
+    /// What is offered and may be installed.
+    fn permitted<'a>(
+        &self,
+        learned: &'a [(Prefix, Vec<LearnedNextHop>)],
+    ) -> impl Iterator<Item = &'a (Prefix, Vec<LearnedNextHop>)> {
+        learned.iter().filter(|(prefix, hops)| self.install.permits(prefix) && !hops.is_empty())
+    }
+
+    /// The next hops that are offered, but lie behind a link that is down. What else depends on links is remembered.
+    fn cut_off(&mut self, learned: &[(Prefix, Vec<LearnedNextHop>)], networks: &[(IpNet, String)]) -> BTreeSet<FibHop> {
+        let mut hops: BTreeSet<FibHop> = self.permitted(learned).flat_map(|(_, hops)| hops.iter().map(hop)).collect();
+        self.devices = hops.iter().flat_map(|hop| ways_to(hop, networks)).map(str::to_owned).collect();
+        hops.retain(|hop| is_cut_off(hop, networks));
+        hops
+    }
+
+    fn wanted(
+        &self,
+        learned: &[(Prefix, Vec<LearnedNextHop>)],
+        cut_off: &BTreeSet<FibHop>,
+    ) -> BTreeMap<IpNet, FibRoute> {
         let route = |prefix: &IpNet, hops: &[LearnedNextHop]| FibRoute {
-            hops: hops
-                .iter()
-                .map(|hop| FibHop { via: hop.address, device: hop.interface.clone() })
-                // The session there will fail in seconds; the traffic leaves now.
-                .filter(|hop| !link_is_down(hop))
-                .collect(),
+            // The session there will fail in seconds; the traffic leaves now.
+            hops: hops.iter().map(hop).filter(|hop| !cut_off.contains(hop)).collect(),
             source: if matches!(prefix, IpNet::V4(_)) { self.source_ipv4 } else { self.source_ipv6 },
         };
-        let routes = permitted.map(|(prefix, hops)| (*prefix, route(prefix, hops)));
+        let routes = self.permitted(learned).map(|(prefix, hops)| (*prefix, route(prefix, hops)));
         routes.filter(|(_, route)| !route.hops.is_empty()).collect()
     }
 
@@ -362,7 +383,7 @@ fn shown(hop: &FibHop) -> String {
 /// A way out is dead when its link is, or when the neighbour there has a session with us and no longer offers the route: then
 /// what it says is what counts.
 fn is_dead(hop: &FibHop, speaking: &[Speaking]) -> bool {
-    link_is_down(hop) || speaking.iter().any(|peer| peer.told_all && peer.is_behind(hop))
+    hop.device.as_deref().is_some_and(link_is_down) || speaking.iter().any(|peer| peer.told_all && peer.is_behind(hop))
 }
 
 /// A way out need not lead to the neighbour that offered it: an IPv6 next hop over a session with an IPv4 address does not. It is dead as
@@ -384,11 +405,29 @@ fn has_failed(hop: &FibHop, failed: &BTreeSet<SessionKey>) -> bool {
     failed.iter().any(|key| key.peer == hop.via && (key.interface.is_none() || key.interface == hop.device))
 }
 
-fn link_is_down(hop: &FibHop) -> bool {
-    hop.device.as_ref().is_some_and(|device| {
-        let state = std::fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-        state.is_ok_and(|state| matches!(state.trim(), "down" | "lowerlayerdown"))
-    })
+fn hop(learned: &LearnedNextHop) -> FibHop {
+    FibHop { via: learned.address, device: learned.interface.clone() }
+}
+
+/// The devices by which the kernel reaches a next hop: the one that is named, or those on the smallest network of ours that has it.
+/// None: it is farther away, and the kernel's other routes lead there.
+fn ways_to<'a>(hop: &'a FibHop, networks: &'a [(IpNet, String)]) -> BTreeSet<&'a str> {
+    if let Some(device) = &hop.device {
+        return [&**device].into();
+    }
+    let around = || networks.iter().filter(|(network, _)| network.contains(&hop.via));
+    let smallest = around().map(|(network, _)| network.prefix_len()).max();
+    around().filter(|(network, _)| Some(network.prefix_len()) == smallest).map(|(_, device)| &**device).collect()
+}
+
+fn is_cut_off(hop: &FibHop, networks: &[(IpNet, String)]) -> bool {
+    let ways = ways_to(hop, networks);
+    !ways.is_empty() && ways.into_iter().all(link_is_down)
+}
+
+fn link_is_down(device: &str) -> bool {
+    let state = std::fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
+    state.is_ok_and(|state| matches!(state.trim(), "down" | "lowerlayerdown"))
 }
 
 /// While neighbours come up after a start, what the former run installed stays beside what is offered now.
@@ -515,6 +554,30 @@ mod tests {
         let hop = FibHop { via: "fe80::1".parse().unwrap(), device: Some("no-such-device".into()) };
         assert!(is_dead(&hop, &[on("no-such-device")]));
         assert!(!is_dead(&hop, &[on("another")]), "the same link-local address on another link");
+    }
+
+    #[test]
+    fn a_next_hop_is_reached_by_the_smallest_network_of_ours_that_has_it() {
+        let network = |text: &str, device: &str| (text.parse::<IpNet>().unwrap(), device.to_owned());
+        let networks = [
+            network("10.0.1.2/24", "eth1"),
+            network("10.0.2.2/24", "eth2"),
+            network("10.0.2.3/24", "eth3"),
+            network("10.0.0.1/8", "mgmt"),
+            network("fd00:1::2/64", "eth1"),
+        ];
+        let ways = |via: &str, device: Option<&str>| {
+            let hop = FibHop { via: via.parse().unwrap(), device: device.map(str::to_owned) };
+            ways_to(&hop, &networks).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(ways("10.0.1.1", None), ["eth1"]);
+        assert_eq!(ways("10.0.2.1", None), ["eth2", "eth3"]);
+        assert_eq!(ways("10.9.9.9", None), ["mgmt"]);
+        assert_eq!(ways("fd00:1::1", None), ["eth1"]);
+        assert_eq!(ways("192.0.2.1", None), [""; 0]);
+        assert_eq!(ways("fe80::1", Some("eth7")), ["eth7"]);
+        let far = FibHop { via: "192.0.2.1".parse().unwrap(), device: None };
+        assert!(!is_cut_off(&far, &networks), "what is not on a link of ours is not judged by one");
     }
 
     #[test]

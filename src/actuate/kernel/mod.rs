@@ -157,6 +157,14 @@ impl Kernel {
         Ok(found)
     }
 
+    /// The networks this host is in: each address with the length of its prefix, and the device it is on.
+    pub fn networks(&mut self) -> io::Result<Vec<(IpNet, String)>> {
+        self.refresh_devices()?;
+        let names = self.names();
+        let addresses = self.dump_both(Address::dump, Address::read)?;
+        Ok(addresses.into_iter().filter_map(|own| Some((own.net, names.get(&own.ifindex)?.clone()))).collect())
+    }
+
     /// Routing tables that are named by any rule or hold any route.
     pub fn tables_in_use(&mut self) -> io::Result<BTreeSet<u32>> {
         let rules = self.dump_both(Rule::dump, Rule::read_table)?;
