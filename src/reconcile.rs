@@ -448,7 +448,9 @@ impl Reconciler {
     }
 
     fn announce(&mut self, prefixes: impl Iterator<Item = IpNet>) {
-        let complete = (self.sees_all() || self.plain) && self.host != Host::Unread && self.first.until().is_none();
+        let known = (self.sees_all() || self.plain) && self.host != Host::Unread && self.first.until().is_none();
+        // What is withdrawn has to go also where more was told than is known here: by the process before this one.
+        let complete = known || self.drain == Drain::Withdrawn;
         let mut prefixes: BTreeSet<IpNet> = prefixes.collect();
         if self.drain != Drain::Withdrawn {
             // The host's own prefixes need no wiring of ours.

@@ -287,6 +287,22 @@ fn draining_withdraws_everything_and_keeps_the_wiring() {
 }
 
 #[test]
+fn what_is_withdrawn_is_withdrawn_whatever_is_not_known() {
+    // A daemon that goes on with the sessions of the one before has told its neighbours more than it can see itself. Were there more
+    // to say, all that would stay told, without the mark.
+    let mut blind = World { reconciler: Reconciler::new(true, Duration::from_secs(300)), ..World::new() };
+    blind.reconciler.host_routes_unread();
+    blind.reconciler.drain(blind.now, Duration::from_secs(1));
+    blind.run();
+    assert!(!blind.complete);
+    blind.wait(Duration::from_secs(1));
+    assert_eq!((blind.told.len(), blind.complete), (0, true));
+    blind.reconciler.undrain();
+    blind.run();
+    assert!(!blind.complete, "it still sees nothing");
+}
+
+#[test]
 fn as_long_as_the_hosts_own_prefixes_cannot_be_read_there_is_more_to_say() {
     let own = || BTreeSet::from([prefix("198.51.100.1/32")]);
     for ovn in [false, true] {
