@@ -14,6 +14,7 @@ mod netns;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -37,11 +38,15 @@ impl Daemon {
     }
 
     fn start_with(text: impl Fn(&Path) -> String) -> Self {
+        Self::start_by(Path::new(DAEMON), text)
+    }
+
+    fn start_by(program: &Path, text: impl Fn(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("c.toml");
         fs::write(&config, text(&directory.path().join("s.sock"))).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
-        let process = run(&config).stderr(log).spawn().unwrap();
+        let process = run_by(program, &config).stderr(log).spawn().unwrap();
         let mut daemon = Self { directory, process };
         eventually("the daemon answers", || {
             assert!(daemon.process.try_wait().unwrap().is_none(), "the daemon ended: {}", daemon.log());
@@ -91,7 +96,11 @@ impl Drop for Daemon {
 }
 
 fn run(config: &Path) -> Command {
-    let mut command = Command::new(DAEMON);
+    run_by(Path::new(DAEMON), config)
+}
+
+fn run_by(program: &Path, config: &Path) -> Command {
+    let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(config).env_remove("RUST_LOG");
     command
 }
@@ -266,6 +275,30 @@ fn the_daemon_goes_on_in_another_binary_and_its_neighbour_never_knows() {
         assert!(daemon.command(&["upgrade"]).status.success(), "{}", daemon.log());
         assert!(daemon.says(&["show", "summary"], "draining"));
         assert!(!neighbour.says(&["show", "learned"], "192.0.2.1/32"));
+    });
+}
+
+#[test]
+fn one_binary_is_asked_at_a_time() {
+    in_namespace(|| {
+        // Its second answer takes a while.
+        let slow = "#!/bin/sh\ncase $1 in --version) echo ovn-bgpd 9.9.9 ;; *) sleep 1; exit 1 ;; esac\n";
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("ovn-bgpd");
+        fs::copy(DAEMON, &program).unwrap();
+        let daemon = Daemon::start_by(&program, |socket| text(socket, ""));
+        fs::remove_file(&program).unwrap();
+        fs::write(&program, slow).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let ask =
+            || Command::new(DAEMON).args(["upgrade", "--socket"]).arg(daemon.socket()).stdout(Stdio::piped()).spawn();
+        let asked = [ask(), ask()];
+        let answers = asked.map(|asked| asked.unwrap().wait_with_output().unwrap());
+        let mut answers: Vec<_> = answers.iter().map(|a| String::from_utf8_lossy(&a.stdout).into_owned()).collect();
+        answers.sort();
+        assert!(answers[0].contains("another upgrade is being prepared"), "{answers:?}");
+        assert!(answers[1].contains("version 9.9.9 takes no sessions over"), "{answers:?}");
+        assert!(daemon.says(&["upgrade"], "version 9.9.9 takes no sessions over"), "it can be asked again");
     });
 }
 

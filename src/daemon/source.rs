@@ -10,7 +10,7 @@ use bgp::driver::bfd::Snapshot;
 use bgp::speaker::{self as bgp_speaker, PeerAddress};
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
 use super::agent::{Agent, Query};
 use super::bfd;
@@ -34,13 +34,15 @@ pub(super) struct Daemon {
     speaker: Speaker,
     /// The binary this process came from.
     program: Arc<Path>,
+    /// Held while another binary is being asked.
+    preflight: Arc<AsyncMutex<()>>,
     /// What BFD said when it was last asked, for the metrics of the same scrape.
     bfd: Mutex<Snapshot>,
 }
 
 impl Daemon {
     pub(super) fn new(agent: mpsc::Sender<Query>, speaker: Speaker, program: Arc<Path>) -> Self {
-        Self { agent, speaker, program, bfd: Mutex::default() }
+        Self { agent, speaker, program, preflight: Arc::default(), bfd: Mutex::default() }
     }
 
     async fn ask<T: Send + 'static>(
@@ -138,10 +140,17 @@ impl Source for Daemon {
     }
 
     async fn upgrade(&self) -> Result<UpgradeOrder, Unavailable> {
+        // One at a time: a child started while this process goes away would get the sockets of the sessions, and keep them open. The
+        // question goes on, and so does this, where whoever asked it has gone.
+        let Ok(alone) = Arc::clone(&self.preflight).try_lock_owned() else {
+            let problem = Some("another upgrade is being prepared; wait for what comes of it".to_owned());
+            return Ok(UpgradeOrder { problem, ..UpgradeOrder::default() });
+        };
         let file = self.ask(|agent| agent.config.file.clone()).await?;
         let program = self.program.clone();
-        let asked = tokio::task::spawn_blocking(move || upgrade::preflight(&program, &file));
-        match asked.await.map_err(|error| Unavailable(error.to_string()))? {
+        let asked = tokio::task::spawn_blocking(move || (upgrade::preflight(&program, &file), alone));
+        let (answer, _alone) = asked.await.map_err(|error| Unavailable(error.to_string()))?;
+        match answer {
             Ok(version) => self.ask(move |agent| agent.begin_upgrade(version)).await,
             Err(problem) => {
                 tracing::warn!(problem, "not upgraded");
