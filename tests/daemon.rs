@@ -303,6 +303,29 @@ fn one_binary_is_asked_at_a_time() {
 }
 
 #[test]
+fn only_one_thread_hears_a_signal_so_that_none_is_lost_at_an_upgrade() {
+    in_namespace(|| {
+        let daemon = Daemon::start("");
+        let upgraded = || {
+            assert!(daemon.command(&["upgrade"]).status.success(), "{}", daemon.log());
+        };
+        for act in [&(|| {}) as &dyn Fn(), &upgraded] {
+            act();
+            let tasks = format!("/proc/{}/task", daemon.process.id());
+            let hears = |task: &fs::DirEntry| {
+                let status = fs::read_to_string(task.path().join("status")).unwrap();
+                let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();
+                u64::from_str_radix(blocked, 16).unwrap() & (1 << (Signal::SIGTERM as u32 - 1)) == 0
+            };
+            let tasks: Vec<_> = fs::read_dir(tasks).unwrap().map(Result::unwrap).collect();
+            let hear: Vec<_> = tasks.iter().filter(|task| hears(task)).map(fs::DirEntry::file_name).collect();
+            assert!(tasks.len() > 2, "it has threads");
+            assert_eq!(hear, [daemon.process.id().to_string().as_str()]);
+        }
+    });
+}
+
+#[test]
 fn a_stop_is_heard_in_the_middle_of_an_upgrade() {
     in_namespace(|| {
         // Of the preflight, of the moment in between, of the new process before and after it listens.

@@ -135,8 +135,8 @@ impl Agent {
 
     /// Whether somebody has told the daemon to stop while it did not listen. Then it is to be run once more.
     pub(super) async fn is_told_to_stop(&mut self) -> bool {
-        // The runtime takes in what the signal's handler has left.
-        tokio::task::yield_now().await;
+        // Another thread takes in what the signal's handler has left.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let told = self.signals.as_mut().and_then(|signals| signals.next().now_or_never());
         // The next process reads the configuration in any case.
         self.told = told.filter(|told| matches!(told, Woken::Stop(_)));

@@ -49,9 +49,13 @@ const API_GRACE: Duration = Duration::from_millis(500);
 /// What kept it from starting.
 pub fn run(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     let (former, program) = (Former::find(), upgrade::program());
+    // Of all threads only this one hears signals, once the agent listens: where it does not want to, they wait, also for the process
+    // that is to follow.
+    upgrade::heed_signals(false);
     // One worker for the API; the agent itself runs on this thread, so that neither waits for the other.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        .on_thread_start(|| upgrade::heed_signals(false))
         .thread_name("api")
         .enable_all()
         .build()

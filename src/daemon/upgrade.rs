@@ -241,7 +241,7 @@ fn finish(mut child: Child) -> std::io::Result<Output> {
     Ok(Output { status, stdout, stderr: reader.join().unwrap_or_default() })
 }
 
-/// Whether signals may end or change this process.
+/// Whether this thread hears the signals that may end or change this process.
 pub(super) fn heed_signals(heeded: bool) {
     let signals: SigSet = SIGNALS.into_iter().collect();
     let done = if heeded { signals.thread_unblock() } else { signals.thread_block() };
