@@ -410,13 +410,16 @@ impl AdjIn {
         }
     }
 
-    /// What another process did not use.
+    /// What another process did not use; besides what of its routes in use this version has refused already.
     pub(crate) fn adopt_refused(&mut self, handed: HandedRefused) {
-        self.refused_total = handed.total;
-        self.refused_in = handed.families;
-        for (prefix, path_id, reason) in handed.routes.into_iter().take(REFUSED_KEPT) {
-            let reason = Refused::Before(reason.into());
-            self.refused.insert(Nlri { prefix, path_id }, RefusedEntry { reason, stale: false });
+        self.refused_total = self.refused_total.saturating_add(handed.total);
+        self.refused_in = handed.families.iter().fold(self.refused_in, Families::with);
+        for (prefix, path_id, reason) in handed.routes {
+            let nlri = Nlri { prefix, path_id };
+            if self.refused.len() < REFUSED_KEPT && !self.paths.contains_key(&nlri) {
+                let reason = Refused::Before(reason.into());
+                self.refused.entry(nlri).or_insert(RefusedEntry { reason, stale: false });
+            }
         }
     }
 

@@ -17,7 +17,7 @@
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ use super::connection::{Connection, Counters};
 use super::peer::{Effects, Peer, Up};
 use super::{ConnId, Event, Output, PeerAddress, PeerConfig, Speaker, SpeakerConfig};
 use crate::octets::Octets;
+use crate::policy::{LimitAction, MaxPrefixes};
 use crate::rib::{AdjIn, AdjOut, HandedRefused, Origination, RouteSet};
 use crate::session::{Ends, Event as SessionEvent, HandedSession};
 use crate::types::{Families, Family, Prefix};
@@ -135,7 +136,11 @@ impl Speaker {
     /// A speaker that goes on with what another process handed over at `then`, under the configuration that was in force there. The
     /// others of its peers begin as after a restart.
     pub fn adopt(now: Instant, then: Instant, handed: HandOver, seed: u64) -> (Self, Vec<Adoption>) {
-        let HandOver { mut config, routes, peers } = handed;
+        let HandOver { mut config, routes, mut peers } = handed;
+        config.bound_times();
+        for peer in &mut peers {
+            peer.config.bound_times();
+        }
         if let Some(graceful) = &mut config.graceful_restart {
             // Of the sessions that do not go on.
             graceful.restarted = true;
@@ -278,7 +283,11 @@ impl Peer {
         for message in updates.map_err(|error| format!("its routes cannot be read: {error}"))? {
             match message {
                 Message::Update(update) if update.faults.is_empty() => {
-                    effects.learned.extend(adj_in.update(&update).prefixes);
+                    let changes = adj_in.update(&update);
+                    if changes.limit_exceeded.is_some() {
+                        return Err("it has announced more than it may".to_owned());
+                    }
+                    effects.learned.extend(changes.prefixes);
                 }
                 _ => return Err("its routes cannot be read".to_owned()),
             }
@@ -307,6 +316,33 @@ impl Peer {
         self.up = Some(Up { conn, negotiated, since, adj_out, end_of_rib_received, taken_over: Some(now) });
         self.announce_routes(out);
         Ok(conn)
+    }
+}
+
+/// No time is longer, so that a clock can be set by each of them.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
+impl SpeakerConfig {
+    fn bound_times(&mut self) {
+        if let Some(graceful) = &mut self.graceful_restart {
+            graceful.restart_time = graceful.restart_time.min(LONGEST);
+            graceful.long_lived = graceful.long_lived.min(LONGEST);
+        }
+        for range in &mut self.listen_ranges {
+            range.template.bound_times();
+        }
+    }
+}
+
+impl PeerConfig {
+    fn bound_times(&mut self) {
+        self.hold_time = self.hold_time.min(LONGEST);
+        self.connect_retry = self.connect_retry.min(LONGEST);
+        self.keepalive = self.keepalive.map(|time| time.min(LONGEST));
+        self.send_hold_time = self.send_hold_time.map(|time| time.min(LONGEST));
+        if let Some(MaxPrefixes { action: LimitAction::Restart(wait), .. }) = &mut self.max_prefixes {
+            *wait = (*wait).min(LONGEST);
+        }
     }
 }
 

@@ -218,6 +218,45 @@ fn what_was_refused_is_known_and_asked_for_when_it_may_pass() {
 }
 
 #[test]
+fn another_version_may_refuse_what_was_in_use() {
+    let list = |rule| Some(Arc::new(PrefixList::parse("in", [rule]).unwrap()));
+    let wide = PeerConfig { prefix_list_in: list("permit 192.0.2.0/24 le 32"), ..peer_config() };
+    let mut play = Play::up(wide.clone());
+    play.speaker.set_routes(routes([]));
+    play.announce([1, 200]);
+    play.hand_over(|state| state["peers"][0]["config"]["prefix_list_in"]["rules"][0]["action"] = "Deny".into());
+    assert_eq!((play.speaker.learned().len(), play.speaker.refused().len()), (0, 2));
+    play.written.clear();
+    play.speaker.update_peer(play.now, wide);
+    play.settle();
+    assert_eq!(play.written, [Message::RouteRefresh(wire::RouteRefresh { afi: 1, subtype: 0, safi: 1 })]);
+    // What would have ended the session here does not go on.
+    let mut play = told();
+    let limit = serde_json::json!({"limit": 2, "warning": 75, "action": "Reconnect"});
+    let adoptions = play.hand_over(|state| state["peers"][0]["config"]["max_prefixes"] = limit);
+    assert!(adoptions[0].outcome.clone().unwrap_err().contains("more than it may"));
+}
+
+#[test]
+fn no_clock_is_set_beyond_what_it_can_show() {
+    let long = serde_json::json!({"secs": u64::MAX, "nanos": 0});
+    let config = ["connect_retry", "hold_time", "keepalive", "send_hold_time"];
+    let session = ["up_for", "hold_left", "keepalive_left"];
+    for key in config.iter().chain(&session) {
+        let mut play = told();
+        play.hand_over(|state| {
+            let peer = &mut state["peers"][0];
+            let place = if config.contains(key) { &mut peer["config"] } else { &mut peer["up"]["Ok"]["session"] };
+            place[*key] = long.clone();
+        });
+        assert_eq!(play.state(), "Established", "{key}");
+        let conn = play.conn.unwrap();
+        play.speaker.handle(play.now, Input::Lost { conn, why: "closed".into() });
+        play.settle();
+    }
+}
+
+#[test]
 fn a_dynamic_neighbour_goes_on_and_is_forgotten_like_any() {
     let range = ListenRange { prefix: "10.0.0.0/24".parse().unwrap(), limit: 3, template: peer_config() };
     let config =
