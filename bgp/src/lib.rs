@@ -42,6 +42,8 @@
 pub mod bfd;
 #[cfg(feature = "driver")]
 pub mod driver;
+#[cfg(all(test, feature = "driver"))]
+mod format;
 mod octets;
 pub mod policy;
 pub mod rib;

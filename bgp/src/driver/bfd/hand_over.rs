@@ -198,3 +198,57 @@ fn since_boot() -> Duration {
     // It cannot fail for a clock that every Linux has; that it is zero then would be noticed as a hand-over of long ago.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bfd::{AuthKind, Diagnostic, Discard, HandedAuth, HandedEntry, HandedSession, Keys, SessionConfig};
+
+    /// Every field with something in it.
+    fn everything() -> HandOver {
+        let peer = PeerAddress::LinkLocal("fe80::2".parse().unwrap(), "eth0".into());
+        let keys = Keys::new(AuthKind::MeticulousKeyedSha1, [(7, b"between us".to_vec())]);
+        let watched = Watched { interface: Some("eth0".into()), keys, damping: true, ..Watched::default() };
+        let session = HandedSession {
+            last_received: Some(Duration::from_millis(20)),
+            forget_sequence: Some(Duration::from_millis(500)),
+            last_sent: Some(Duration::from_millis(30)),
+            auth: Some(HandedAuth {
+                kind: AuthKind::MeticulousKeyedSha1,
+                send_sequence: 9,
+                received_sequence: Some(8),
+            }),
+            ..HandedSession::settled(State::Up, &SessionConfig::default(), 5, 6)
+        };
+        let entry = HandedEntry {
+            key: SessionKey { peer: "fe80::2".parse().unwrap(), interface: Some("eth0".into()) },
+            session,
+            counters: crate::bfd::table::Counters::default(),
+            discards: vec![(Discard::Ttl, 1)],
+            transitions: vec![(State::Up, Diagnostic::NONE, 1)],
+            since: Duration::from_secs(60),
+        };
+        let session = HandedSlot {
+            peer: Some(peer.clone()),
+            watched: watched.clone(),
+            interface_index: Some(3),
+            port: Some(FIRST_SOURCE_PORT),
+            damping: HandedDamping { failures: 2, last: Some(Duration::from_secs(5)) },
+            held: Some(Duration::from_secs(1)),
+            down: true,
+            standing: Some(Standing::Held),
+            entry,
+        };
+        HandOver {
+            at: Duration::from_secs(9),
+            pause: Duration::from_secs(2),
+            peers: vec![(peer, watched)],
+            sessions: vec![session],
+        }
+    }
+    #[test]
+    fn the_state_of_a_format_stays_what_it_was() {
+        let read = crate::format::stays("src/driver/bfd/hand_over", &everything());
+        assert_eq!((read.peers().len(), read.down().len()), (1, 1));
+    }
+}

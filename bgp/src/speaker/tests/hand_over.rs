@@ -348,44 +348,10 @@ fn a_state_of_everything_there_is_can_be_read_again() {
     assert_eq!(serde_json::from_str::<HandOver>(&text).unwrap(), state);
 }
 
-/// What is in the first and not in the second, besides elements of lists.
-fn missing(old: &Value, new: &Value, at: &str) -> Vec<String> {
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            let of = |(key, old): (&String, &Value)| {
-                let at = format!("{at}.{key}");
-                new.get(key).map_or_else(|| vec![at.clone()], |new| missing(old, new, &at))
-            };
-            old.iter().flat_map(of).collect()
-        }
-        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => old
-            .iter()
-            .zip(new)
-            .enumerate()
-            .flat_map(|(i, (old, new))| missing(old, new, &format!("{at}[{i}]")))
-            .collect(),
-        (old, new) if old == new => Vec::new(),
-        _ => vec![format!("{at}: {old} has become {new}")],
-    }
-}
-
-/// The state that the first version of this format wrote, which every version of the same format has to read, and to write so that the
-/// first can read it. Whoever makes this fail gives what was added a default, and leaves alone what was there; or raises `FORMAT`,
-/// so that an upgrade between the two is refused before it begins, and keeps what this prints as the file of the new format. The file
-/// of a format is never changed.
 #[cfg(feature = "driver")]
 #[test]
 fn the_state_of_a_format_stays_what_it_was() {
-    let format = crate::driver::hand_over::FORMAT;
-    let file = format!("{}/src/speaker/tests/hand_over-{format}.json", env!("CARGO_MANIFEST_DIR"));
-    let now = serde_json::to_string_pretty(&everything()).unwrap();
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}; it is to hold\n{now}"));
-    let written: Value = serde_json::from_str(&text).unwrap();
-    let read = serde_json::from_value::<HandOver>(written.clone());
-    let read = read.unwrap_or_else(|error| panic!("format {format} cannot be read: {error}; raise FORMAT"));
-    let again = serde_json::to_value(&read).unwrap();
-    let lost = [missing(&written, &again, ""), missing(&written, &serde_json::from_str(&now).unwrap(), "")].concat();
-    assert!(lost.is_empty(), "format {format} is no longer written: raise FORMAT; {}", lost.join(", "));
+    let read = crate::format::stays("src/speaker/tests/hand_over", &everything());
     // And it means what it did.
     let now = Instant::now();
     let (speaker, adoptions) = Speaker::adopt(now, now, read, 8);
