@@ -42,7 +42,8 @@
 pub mod bfd;
 #[cfg(feature = "driver")]
 pub mod driver;
-#[cfg(all(test, feature = "driver"))]
+#[cfg(test)]
+#[cfg(feature = "driver")]
 mod format;
 mod octets;
 pub mod policy;
