@@ -246,6 +246,7 @@ mod tests {
             sessions: vec![session],
         }
     }
+
     #[test]
     fn the_state_of_a_format_stays_what_it_was() {
         let read = crate::format::stays("src/driver/bfd/hand_over", &everything());
