@@ -156,7 +156,10 @@ impl Driver {
             if self.stopping.is_some() && self.connections.all_said() {
                 break;
             }
-            self.leave_if_ready().await;
+            // What was to be announced before is told before. An error: nobody announces anything any more.
+            if !routes.has_changed().unwrap_or(false) {
+                self.leave_if_ready().await;
+            }
             let deadline = self.next_deadline();
             if let Some(deadline) = deadline {
                 sleep.as_mut().reset(deadline.into());
