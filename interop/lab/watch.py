@@ -234,6 +234,34 @@ def ask_udp(node: Node, address: str, port: int, source: str, timeout: float = 5
     return heard[0] if heard else ""
 
 
+class Missing:
+    """Looks at the leaf's table all the time and notes which of the prefixes it misses."""
+
+    def __init__(self, leaf, prefixes):
+        self.leaf = leaf
+        self.prefixes = set(prefixes)
+        self.missed = set()
+        self.looks = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self):
+        while not self._stop.wait(0.05):
+            try:
+                self.missed |= self.prefixes - set(self.leaf.routes())
+                self.looks += 1
+            except LabError:
+                continue  # no answer from a busy leaf is no route lost
+
+
 class Monitor:
     """`ip -ts monitor` in a node: when which route, rule or neighbour changed."""
 

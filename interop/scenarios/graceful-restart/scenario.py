@@ -4,11 +4,11 @@ The leaf's view is watched all the while: a route that is announced before and a
 kill -9 as after an orderly stop. A daemon that stays away loses its routes when the restart time is over.
 """
 
-import threading
 import time
 
 from lab import topology
-from lab.shell import LabError, wait_for
+from lab.shell import wait_for
+from lab.watch import Missing
 
 VARIANTS = {
     "frr-10": {"peer": "frr", "topology": {"image_b": "cloud"}},
@@ -30,33 +30,6 @@ def quoted(prefixes):
     return ", ".join(f'"{prefix}"' for prefix in prefixes)
 
 
-class Watch:
-    """Looks at the leaf's table all the time and notes what it misses."""
-
-    def __init__(self, leaf):
-        self.leaf = leaf
-        self.missed = set()
-        self.looks = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self):
-        while not self._stop.wait(0.05):
-            try:
-                self.missed |= set(STAYS) - set(self.leaf.routes())
-                self.looks += 1
-            except LabError:
-                continue  # no answer from a busy leaf is no route lost
-
-
 def run(s):
     capture = s.capture("host", "eth1")
     leaf = s.peer(s.parameters["peer"])
@@ -66,7 +39,7 @@ def run(s):
     time.sleep(1.0)  # both sides have sent End-of-RIB
     for how, end in (("kill -9", ours.kill), ("an orderly stop", ours.stop)):
         s.step(f"{how}, and back within the restart time: the leaf keeps what stays")
-        with Watch(leaf) as watch:
+        with Missing(leaf, STAYS) as watch:
             end()
             time.sleep(2.0)
             ours.start()

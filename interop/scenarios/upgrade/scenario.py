@@ -13,7 +13,8 @@ import time
 from lab import topology
 from lab.capture import Capture
 from lab.daemon import binary
-from lab.shell import LabError, wait_for
+from lab.shell import wait_for
+from lab.watch import Missing
 
 VARIANTS = {
     "frr-10": {"peer": "frr", "topology": {"image_b": "cloud"}},
@@ -67,7 +68,7 @@ def run(s):
 
     s.step("three upgrades, nothing else: keepalives alone on the wire, no route missing, the kernel's routes untouched")
     host.start("routes", "ip monitor route")
-    with Watch(leaf) as watch, Capture(host, "eth1", "tcp port 179", "quiet") as quiet, Capture(host, "eth1", "icmp6", "advertised") as advertised:
+    with Missing(leaf, STAYS) as watch, Capture(host, "eth1", "tcp port 179", "quiet") as quiet, Capture(host, "eth1", "icmp6", "advertised") as advertised:
         for n in range(1, 4):
             daemon.upgrade(n)
             time.sleep(1.0)
@@ -100,7 +101,7 @@ def run(s):
     s.step(f"{TIMES} upgrades while addresses come and go: nothing that stays is missed, and what is there at the end is what should be")
     host.start("churn", ["sh", "-c", CHURN])
     gaps = []
-    with Watch(leaf) as watch:
+    with Missing(leaf, STAYS) as watch:
         for n in range(6, 6 + TIMES):
             gaps.append(daemon.upgrade(n))
             time.sleep(0.2)
@@ -142,7 +143,7 @@ def run(s):
 
     s.step("a state that was cut off: the sessions end without a word, and graceful restart keeps the routes")
     time.sleep(2.0)
-    with Watch(leaf) as watch, Capture(host, "eth1", "tcp port 179", "cut") as cut:
+    with Missing(leaf, STAYS) as watch, Capture(host, "eth1", "tcp port 179", "cut") as cut:
         daemon.replace(MEDDLER % CUT, "755")
         report = daemon.ask(7 + TIMES)
         s.expect("cannot be read" in str(report.get("failure")), f"the report: {report}")
@@ -235,33 +236,6 @@ class Daemon:
 
     def restore(self):
         self.host.run("cp /lab/real /lab/new && mv /lab/new /lab/ovn-bgpd")
-
-
-class Watch:
-    """Looks at the leaf's table all the time and notes what it misses."""
-
-    def __init__(self, leaf):
-        self.leaf = leaf
-        self.missed = set()
-        self.looks = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self):
-        while not self._stop.wait(0.05):
-            try:
-                self.missed |= set(STAYS) - set(self.leaf.routes())
-                self.looks += 1
-            except LabError:
-                continue  # no answer from a busy leaf is no route lost
 
 
 def since(leaf, name):
